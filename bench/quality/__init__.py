@@ -1,0 +1,1 @@
+"""Progress against seconds: the published Glaze recipe in PyTorch and this project, on the same pairs in one run."""

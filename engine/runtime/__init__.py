@@ -1,0 +1,9 @@
+"""Compiled programs: one file per backend behind the small protocol of `protocol.py`."""
+
+from __future__ import annotations
+
+from engine.runtime.protocol import Options, Program, TensorSpec
+from engine.runtime.select import EngineInfo, available_engines, compile
+from engine.runtime.session import Session
+
+__all__ = ["EngineInfo", "Options", "Program", "Session", "TensorSpec", "available_engines", "compile"]

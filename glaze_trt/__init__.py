@@ -1,0 +1,9 @@
+"""Pictures, styles and the cloaking loop on compiled engines; `glaze_trt.cloak` cloaks one picture."""
+
+from __future__ import annotations
+
+from glaze_trt.cloak import Cloaker, CloakReport, CloakResult, cloak
+from glaze_trt.errors import GlazeError
+from glaze_trt.objective import Budget, Objective, Update
+
+__all__ = ["Budget", "CloakReport", "CloakResult", "Cloaker", "GlazeError", "Objective", "Update", "cloak"]

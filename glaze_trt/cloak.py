@@ -1,0 +1,421 @@
+"""The cloaking loop: a picture and a target in, a picture that keeps its budget out.
+
+One `Cloaker` holds the engines for one choice of networks and can cloak many pictures; `cloak` is the short form.
+The loop only tells the engine how many steps to run, and looks at the real SSIMULACRA2 twice on the way to correct
+the limit that stands for it. The last word is had by the 8-bit picture: δ is scaled so that every measure holds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+import engine
+from glaze_trt import models, styles
+from glaze_trt import step as graphs
+from glaze_trt.errors import PictureError, UsageError
+from glaze_trt.evaluate import padded, ssimulacra2
+from glaze_trt.objective import INTENSITIES, Budget, Objective, visible_error
+
+Array = NDArray[np.float32]
+Levels = NDArray[np.uint8]
+Picture = NDArray[Any] | Image.Image
+OnStep = Callable[["StepInfo"], None]
+
+_CHECKS = (0.5, 0.75)
+"""Parts of the steps after which the real SSIMULACRA2 is looked at."""
+
+_MARGIN = 0.998
+"""Kept of the LPIPS budget, for what two engines may differ by."""
+
+_SCORE_MARGIN = 0.05
+"""Kept of the SSIMULACRA2 budget, in points."""
+
+_LONGEST = 1.3
+"""How far δ may be stretched where the budget was not used up."""
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """Where the loop stands: steps done and in all, progress toward the target, LPIPS (None without a net)."""
+
+    step: int
+    steps: int
+    progress: float
+    lpips: float | None
+
+
+@dataclass(frozen=True)
+class CloakReport:
+    """What a cloak was made with and what it measured on its 8-bit picture; `as_dict` is ready for JSON."""
+
+    engine: str
+    device: str
+    precision: str
+    steps: int
+    scale: float
+    progress: float
+    lpips: float | None
+    linf: float
+    ssimulacra2: float
+    budget: Budget
+    seconds: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report by name; the budget and the seconds are dictionaries of their own."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        plain["budget"] = {name: getattr(self.budget, name) for name in ("lpips", "linf", "ssimulacra2")}
+        return plain | {"seconds": dict(self.seconds), "notes": list(self.notes)}
+
+
+@dataclass(frozen=True)
+class CloakResult:
+    """A cloaked picture.
+
+    Attributes:
+        rgb: (H, W, 3) uint8, the picture that was measured.
+        picture: the same, of the kind that was given: a Pillow picture, uint8 levels, or float32 in [0,1].
+        report: how it was made.
+    """
+
+    rgb: Levels
+    picture: Picture
+    report: CloakReport
+
+
+def cloak(
+    picture: Picture,
+    *,
+    target: Picture | None = None,
+    style: str | None = None,
+    model: str = "tiny",
+    perceptual: str = "tiny",
+    steps: int | None = None,
+    intensity: str = "default",
+    budget: Budget | None = None,
+    seed: int = 0,
+    engine: str = "auto",
+    precision: str = "auto",
+    on_step: OnStep | None = None,
+) -> CloakResult:
+    """Cloaks one picture.
+
+    Args:
+        picture: (H, W, 3) RGB, uint8 levels or floats in [0,1], or a Pillow picture.
+        target: what the encoder shall see instead, same size; made by `style` if absent.
+        style: a built-in style (`glaze_trt.styles.available()`).
+        model: an encoder by name, or a path to its `.onnx`.
+        perceptual: a perceptual net by name, or a path.
+        steps: how many; `Objective`'s default if None.
+        intensity: `low`, `default` or `high`, the budget by name.
+        budget: the budget itself; comes before `intensity`.
+        seed: of the first δ and of the style.
+        engine: `auto`, `openvino` or `onnxruntime`.
+        precision: `auto`, `fp32` or `bf16`.
+        on_step: called after every step.
+
+    Raises:
+        GlazeError: a picture, style, model or budget that cannot be used.
+        EngineError: a graph that cannot be compiled or run.
+    """
+    objective = make_objective(intensity, budget, steps)
+    cloaker = Cloaker(model, perceptual, objective, engine_name=engine, precision=precision)
+    return cloaker(picture, target=target, style=style, seed=seed, on_step=on_step)
+
+
+def make_objective(intensity: str = "default", budget: Budget | None = None, steps: int | None = None) -> Objective:
+    """The default objective under a budget given by name or itself.
+
+    Raises:
+        UsageError: no such intensity, or no step at all.
+    """
+    if budget is None:
+        if intensity not in INTENSITIES:
+            raise UsageError(f"no intensity {intensity!r}; choose one of {', '.join(INTENSITIES)}")
+        budget = INTENSITIES[intensity]
+    objective = Objective(budget=budget)
+    return objective if steps is None else replace(objective, steps=steps)
+
+
+@dataclass(frozen=True)
+class _Engines:
+    """What is compiled for one picture size."""
+
+    look: engine.Program
+    step: engine.Program
+    seconds: float
+
+
+class Cloaker:
+    """Compiled engines for one choice of networks and objective, kept per picture size."""
+
+    def __init__(
+        self,
+        model: str = "tiny",
+        perceptual: str = "tiny",
+        objective: Objective | None = None,
+        *,
+        engine_name: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        """Finds the networks; engines are compiled with the first picture of a size.
+
+        Raises:
+            ModelError: no such model.
+        """
+        self.objective = objective or Objective()
+        self._encoder = models.find(model, "encoder")
+        self._perceptual = models.find(perceptual, "perceptual")
+        self._engine, self._precision = engine_name, precision
+        self._compiled: dict[tuple[int, ...], _Engines] = {}
+
+    def __call__(
+        self,
+        picture: Picture,
+        *,
+        target: Picture | None = None,
+        style: str | None = None,
+        seed: int = 0,
+        on_step: OnStep | None = None,
+    ) -> CloakResult:
+        """Cloaks one picture; see `cloak`."""
+        original = to_levels(picture)
+        goal = self._target(original, target, style, seed)
+        image, wanted = self._grown(original), self._grown(goal)
+        engines = self._engines(image.shape)
+        began = time.perf_counter()
+        seen = engines.look({"image": image})
+        run = _Run(self.objective, engines, original, image, seen, engines.look({"image": wanted})["latent"])
+        levels, report = run(seed, on_step)
+        notes = tuple(dict.fromkeys([*engines.step.notes, *report.notes]))
+        seconds = {"compile": engines.seconds, "optimize": time.perf_counter() - began}
+        return CloakResult(levels, _as_given(levels, picture), replace(report, notes=notes, seconds=seconds))
+
+    def _target(self, original: Levels, target: Picture | None, style: str | None, seed: int) -> Levels:
+        if target is not None and style is not None:
+            raise UsageError("give a target picture or a style, not both")
+        if target is None:
+            return to_levels(styles.apply(style or styles.DEFAULT, original.astype(np.float32) / 255, seed))
+        goal = to_levels(target)
+        if goal.shape != original.shape:
+            raise PictureError(
+                f"the target is {_size(goal)} and the picture {_size(original)}; they must be of one size"
+            )
+        return goal
+
+    def _grown(self, levels: Levels) -> Array:
+        """(1, 3, H', W') in [0,1], mirrored at the right and bottom to what both networks take."""
+        both = (self._encoder.manifest, self._perceptual.manifest)
+        multiple = int(np.lcm(both[0].multiple, both[1].multiple))
+        shape = replace(both[0], multiple=multiple, minimum=max(m.minimum for m in both))
+        return padded(levels, shape)
+
+    def _engines(self, shape: tuple[int, ...]) -> _Engines:
+        if shape not in self._compiled:
+            began = time.perf_counter()
+            load = {"image": shape}
+            nets = graphs.Nets(engine.load(self._encoder.path, load), engine.load(self._perceptual.path, load))
+            names = constraints(self.objective)
+            look = graphs.look(nets, names)
+            known = {str(v.name): tuple(map(int, v.shape or ())) for v in look.graph.outputs if v.name != "latent"}
+            model = graphs.step(nets, names, self.objective.update, known)
+            compiled = engine.compile(model, engine=self._engine, precision=self._precision)
+            fp32 = engine.compile(look, engine=compiled.engine, precision="fp32")
+            self._compiled[shape] = _Engines(fp32, compiled, time.perf_counter() - began)
+        return self._compiled[shape]
+
+
+def constraints(objective: Objective) -> tuple[str, ...]:
+    """Which constraints of `step.CONSTRAINTS` an objective uses."""
+    budget = objective.budget
+    used = {
+        "lpips": budget.lpips is not None,
+        "visibility": budget.ssimulacra2 is not None,
+        "structure": budget.ssimulacra2 is not None and objective.structure is not None,
+    }
+    return tuple(name for name in graphs.CONSTRAINTS if used[name])
+
+
+class _Run:
+    """One picture's way through the loop."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        engines: _Engines,
+        original: Levels,
+        image: Array,
+        seen: Mapping[str, Array],
+        target: Array,
+    ) -> None:
+        self._objective, self._engines, self._original = objective, engines, original
+        self._image, self._seen, self._target = image, seen, target
+        self._whole = float(np.linalg.norm(seen["latent"] - target))
+        height, width = original.shape[:2]
+        levels = np.floor(objective.budget.linf * 255 + 1e-3)
+        self._cap = np.zeros((1, 1, *image.shape[2:]), np.float32)
+        self._cap[:, :, :height, :width] = levels / 255
+
+    def __call__(self, seed: int, on_step: OnStep | None) -> tuple[Levels, CloakReport]:
+        objective = self._objective
+        names = constraints(objective)
+        noise = np.random.default_rng(seed).uniform(-0.5, 0.5, self._image.shape) / 255
+        first = np.clip(self._image + noise * (self._cap > 0), 0, 1).astype(np.float32) - self._image
+        limits = self._limits(names)
+        constants = {
+            "picture": self._image,
+            "cap": self._cap,
+            "target": self._target,
+            "steps": np.float32(objective.steps),
+            **{f"limit_{name}": np.float32(limit) for name, limit in limits.items()},
+            **{name: value for name, value in self._seen.items() if name in self._engines.step.inputs},
+        }
+        session = engine.Session(self._engines.step, graphs.carried(names), constants, graphs.first_state(names, first))
+        for count in self._rounds():
+            self._advance(session, count, on_step)
+            if "visibility" in names and session.steps < objective.steps:
+                self._correct(session, limits["visibility"])
+        session.advance(1)  # judges the last δ; what it moves beyond is not used
+        found = np.isfinite(session.read("best_distance"))
+        delta = session.read("best_delta" if found else "delta")
+        return self._fit(delta)
+
+    def _limits(self, names: tuple[str, ...]) -> dict[str, float]:
+        budget, limits = self._objective.budget, {}
+        if "lpips" in names and budget.lpips is not None:
+            limits["lpips"] = budget.lpips
+        if budget.ssimulacra2 is not None:
+            error = visible_error(budget.ssimulacra2)
+            if "visibility" in names:
+                limits["visibility"] = error
+            if "structure" in names and self._objective.structure is not None:
+                limits["structure"] = self._objective.structure * error / visible_error(70.0)
+        return limits
+
+    def _rounds(self) -> Iterator[int]:
+        done = 0
+        for part in (*_CHECKS, 1.0):
+            until = round(part * self._objective.steps)
+            if until > done:
+                yield until - done
+            done = max(done, until)
+
+    def _advance(self, session: engine.Session, count: int, on_step: OnStep | None) -> None:
+        if on_step is None:
+            session.advance(count)
+            return
+        for _ in range(count):
+            session.advance(1)
+            rest = float(np.sqrt(session.read("distance") * self._target.size))
+            lpips = float(session.read("lpips")) if "lpips" in self._engines.step.outputs else None
+            progress = 1 - rest / self._whole if self._whole else 0.0
+            on_step(StepInfo(session.steps, self._objective.steps, progress, lpips))
+
+    def _correct(self, session: engine.Session, limit: float) -> None:
+        """Moves the limit of the error in the graph by what the real score says of it."""
+        real = visible_error(ssimulacra2(self._original, self._levels(session.read("delta"), 1.0)))
+        modelled = float(session.read("visibility"))
+        if real > 0 and modelled > 0:
+            session.write("limit_visibility", np.float32(limit * float(np.clip(modelled / real, 0.5, 2.0))))
+            session.write("best_distance", np.float32(np.inf))
+
+    def _levels(self, delta: Array, scale: float) -> Levels:
+        height, width = self._original.shape[:2]
+        moved = np.clip(delta * np.float32(scale), -self._cap, self._cap)[0, :, :height, :width].transpose(1, 2, 0)
+        return np.rint(np.clip(self._original.astype(np.float32) + moved * 255, 0, 255)).astype(np.uint8)
+
+    def _fit(self, delta: Array) -> tuple[Levels, CloakReport]:
+        """The largest multiple of δ whose 8-bit picture keeps every measure of the budget."""
+        budget = self._objective.budget
+        kept: tuple[float, CloakReport] = (0.0, self._measure(self._original, 0.0))
+        scale, broken = 1.0, _LONGEST
+        for _ in range(6):
+            report = self._measure(self._levels(delta, scale), scale)
+            room = _room(report, budget)
+            if room >= 1.0:
+                kept = max(kept, (scale, report), key=lambda pair: pair[0])
+            else:
+                broken = min(broken, scale)
+            guess = min(scale * room, _LONGEST)
+            if room >= 1.0 and (room < 1.01 or scale >= _LONGEST):
+                break
+            low = kept[0]
+            scale = guess if low < guess < broken else 0.5 * (low + broken)
+            if broken - low < 0.01:
+                break
+        return self._levels(delta, kept[0]), kept[1]
+
+    def _measure(self, levels: Levels, scale: float) -> CloakReport:
+        image = self._image.copy()
+        height, width = levels.shape[:2]
+        image[0, :, :height, :width] = levels.transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+        seen = self._engines.look({"image": image})
+        rest = float(np.linalg.norm(seen["latent"] - self._target))
+        maps = [name for name in seen if name.startswith("lpips_")]
+        program = self._engines.step
+        return CloakReport(
+            engine=program.engine,
+            device=program.device,
+            precision=program.precision,
+            steps=self._objective.steps,
+            scale=scale,
+            progress=1 - rest / self._whole if self._whole else 0.0,
+            lpips=sum(float(np.mean(np.sum((seen[n] - self._seen[n]) ** 2, axis=1))) for n in maps) if maps else None,
+            linf=float(np.abs(levels.astype(np.int16) - self._original).max()) / 255,
+            ssimulacra2=ssimulacra2(self._original, levels),
+            budget=self._objective.budget,
+            seconds={},
+        )
+
+
+def _room(report: CloakReport, budget: Budget) -> float:
+    """How much longer δ may be (1: exactly at the budget), from how each measure grows with it: LPIPS about as the
+    square, SSIMULACRA2's error about as the power 1.5.
+    """
+    room = _LONGEST
+    if budget.lpips is not None and report.lpips:
+        room = min(room, (budget.lpips * _MARGIN / report.lpips) ** 0.5)
+    error = visible_error(report.ssimulacra2)
+    if budget.ssimulacra2 is not None and error > 0:
+        room = min(room, (visible_error(budget.ssimulacra2 + _SCORE_MARGIN) / error) ** (1 / 1.5))
+    return room
+
+
+def to_levels(picture: Picture) -> Levels:
+    """(H, W, 3) uint8 from uint8 levels, floats in [0,1] or a Pillow picture.
+
+    Raises:
+        PictureError: another shape, type or range.
+    """
+    if isinstance(picture, Image.Image):
+        return np.asarray(picture.convert("RGB"))
+    array = np.asarray(picture)
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise PictureError(f"a picture is (H, W, 3) RGB; got an array of shape {array.shape}")
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind != "f":
+        raise PictureError(f"a picture is uint8 levels or floats in [0,1]; got {array.dtype}")
+    if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+        raise PictureError("a picture of floats must lie in [0,1]")
+    return np.rint(array * 255).astype(np.uint8)
+
+
+def _as_given(levels: Levels, picture: Picture) -> Picture:
+    if isinstance(picture, Image.Image):
+        result = Image.fromarray(levels)
+        if "A" in picture.getbands():
+            result.putalpha(picture.getchannel("A"))
+        return result
+    return levels if np.asarray(picture).dtype == np.uint8 else (levels / np.float32(255)).astype(np.float32)
+
+
+def _size(levels: Levels) -> str:
+    return f"{levels.shape[1]} x {levels.shape[0]}"

@@ -1,0 +1,127 @@
+"""What the command line says and how it ends: lines for a person, one JSON document for a program, exit statuses.
+
+    0  done        1  failed, one line on stderr        2  bad usage        130  interrupted
+
+Nothing is computed here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from engine.errors import EngineError
+from glaze_trt.errors import GlazeError
+
+INTERRUPTED = 130
+
+
+@contextlib.contextmanager
+def failing_clearly(*, as_json: bool, debug: bool) -> Iterator[None]:
+    """Turn what goes wrong inside into one line on stderr and an exit status."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted; nothing was left half-written")
+        raise typer.Exit(INTERRUPTED) from None
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] in ("click", "typer"):
+            raise  # bad usage, which typer itself explains
+        if debug:
+            trace()
+        message = one_line(error)
+        say(f"error: {message}")
+        if as_json:
+            document({"error": message})
+        raise typer.Exit(error.exit_status if isinstance(error, GlazeError) else 1) from None
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line; one that nobody foresaw names its type."""
+    text = " ".join(str(error).split())
+    if isinstance(error, GlazeError | EngineError):
+        return text
+    return f"unforeseen {type(error).__name__}: {text or 'no message'} (add --debug to see where)"
+
+
+def say(line: str) -> None:
+    """One line on stderr."""
+    typer.echo(line, err=True)
+
+
+def document(value: Mapping[str, Any]) -> None:
+    """The one JSON document on stdout."""
+    typer.echo(json.dumps(value, indent=2, allow_nan=False, default=str))
+
+
+def cloaked(made: Mapping[str, Any]) -> None:
+    """What was done to one picture and what was measured, on stdout."""
+    budget, seconds = made["budget"], made["seconds"]
+    target = made["style"] or Path(made["target_image"]).name
+    typer.echo(f"{made['input']} -> {made['output']}")
+    typer.echo(
+        f"  {made['size'][0]} x {made['size'][1]}, {made['steps']} steps toward {target} in {seconds['total']:.1f} s; "
+        f"{made['engine']} {made['precision']} on {made['device']}"
+    )
+    linf = None if budget.get("linf") is None else budget["linf"] * 255
+    lpips = _limit(" <= ", budget.get("lpips"), ".3g")
+    typer.echo(f"  progress     {made['progress']:.3f}    as the model {made['model']} sees it")
+    typer.echo(f"  SSIMULACRA2  {made['ssimulacra2']:.1f}{_limit(' >= ', budget.get('ssimulacra2'), '.0f')}")
+    typer.echo(f"  LPIPS        {made['lpips']:.4f}{lpips}, net {made['perceptual']}")
+    typer.echo(f"  largest      {made['linf'] * 255:.0f}/255{_limit(' <= ', linf, '.0f')}")
+    measures(made, names=("ssim", "psnr"))
+    for note in made["notes"]:
+        typer.echo(f"  note: {note}")
+    if made.get("sheet"):
+        typer.echo(f"  contact sheet: {made['sheet']}")
+
+
+def measures(values: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    """Some of the measures, one a line; what was not measured is left out."""
+    shown = {
+        "progress": ("progress     ", "{:.3f}"),
+        "ssimulacra2": ("SSIMULACRA2  ", "{:.1f}"),
+        "lpips": ("LPIPS        ", "{:.4f}"),
+        "linf": ("largest      ", "{:.4f}"),
+        "ssim": ("SSIM         ", "{:.4f}"),
+        "psnr": ("PSNR         ", "{:.1f} dB"),
+    }
+    for name in names:
+        label, form = shown[name]
+        if values.get(name) is not None:
+            typer.echo(f"  {label}{form.format(values[name])}")
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of one shape as columns, on stdout."""
+    names = list(rows[0]) if rows else []
+    cells = [[str("" if row[name] is None else row[name]) for name in names] for row in rows]
+    cells.insert(0, [name.replace("_", " ") for name in names])
+    widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
+    for line in cells:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def trace() -> None:
+    """Where the error that is being handled came from, on stderr."""
+    traceback.print_exc()
+
+
+def _limit(sign: str, value: float | None, form: str) -> str:
+    return "" if value is None else f"   {sign}{value:{form}}"
+
+
+def tolerate_narrow_encodings() -> None:
+    """A terminal that cannot show a file's name shows it with marks, and nothing fails for it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

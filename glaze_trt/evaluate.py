@@ -1,0 +1,195 @@
+"""What a cloak cost and what it moved, measured on two finished pictures, whoever made them.
+
+    LPIPS, L-infinity, SSIMULACRA2, SSIM, PSNR     what a person may see
+    progress                                       how far the encoder was moved toward the target
+
+Everything here works on 8-bit levels, as a saved file holds them, and in fp32. Nothing is optimised here.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from ssimulacra2 import compute_ssimulacra2
+
+import engine
+from glaze_trt.errors import PictureError
+from glaze_trt.ssim import psnr, ssim
+
+if TYPE_CHECKING:
+    from glaze_trt.models import Manifest, ModelFile
+
+Levels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The measures of one pair of pictures.
+
+    Attributes:
+        linf: the largest change of any channel of any pixel, in [0, 1] (8-bit levels / 255).
+        psnr: in dB; None for identical pictures.
+        ssim: mean structural similarity.
+        ssimulacra2: 100 is identical; 90, 70, 50 and 30 are about JPEG 95, 65, 30 and 15 (lower is more visible).
+        lpips: perceptual distance by the given net, or None without one.
+        progress: 1 - |F(after) - F(target)| / |F(before) - F(target)| for the given encoder F, or None.
+    """
+
+    linf: float
+    psnr: float | None
+    ssim: float
+    ssimulacra2: float
+    lpips: float | None = None
+    progress: float | None = None
+
+    def as_dict(self) -> dict[str, float | None]:
+        """The measures by name, ready for JSON."""
+        return asdict(self)
+
+
+class Judge:
+    """Measures any number of pictures against one original; what concerns the original is computed once."""
+
+    def __init__(
+        self,
+        before: Levels,
+        *,
+        target: Levels | None = None,
+        encoder: ModelFile | None = None,
+        perceptual: ModelFile | None = None,
+        engine_name: str = "auto",
+    ) -> None:
+        """Take the original.
+
+        Args:
+            before: the original, (H, W, 3) uint8.
+            target: the restyled original, same size; needed for `progress`, as is `encoder`.
+            encoder: the encoder whose latent is compared.
+            perceptual: the net for LPIPS.
+            engine_name: what runs the two nets.
+
+        Raises:
+            PictureError: the target differs in size.
+        """
+        self._before = before
+        self._lpips = None if perceptual is None else Lpips(perceptual, before, engine_name)
+        self._progress = None
+        if encoder is not None and target is not None:
+            _same_size(before, target, "target")
+            self._progress = Progress(encoder, before, target, engine_name)
+
+    def __call__(self, after: Levels) -> Measures:
+        """Measure a picture, (H, W, 3) uint8.
+
+        Raises:
+            PictureError: it differs in size from the original.
+        """
+        before = self._before
+        _same_size(before, after, "second picture")
+        return Measures(
+            linf=float(np.abs(before.astype(np.int16) - after.astype(np.int16)).max()) / 255.0,
+            psnr=psnr(before, after),
+            ssim=ssim(before, after),
+            ssimulacra2=ssimulacra2(before, after),
+            lpips=None if self._lpips is None else self._lpips(after),
+            progress=None if self._progress is None else self._progress(after),
+        )
+
+
+def ssimulacra2(before: Levels, after: Levels) -> float:
+    """SSIMULACRA2 by the reference package: 100 is identical, negative is ruined.
+
+    It sees nothing in a picture under 8 pixels, so those are first extended by their edge.
+    """
+    short = [max(0, 8 - side) for side in before.shape[:2]]
+    extend = ((0, short[0]), (0, short[1]), (0, 0))
+    files = []
+    for levels in (before, after):
+        buffer = io.BytesIO()
+        Image.fromarray(np.pad(levels, extend, mode="edge")).save(buffer, "BMP")
+        files.append(buffer)
+    return float(compute_ssimulacra2(*files))
+
+
+class Network:
+    """A model file, compiled on first use for one picture size, fed with 8-bit pictures."""
+
+    def __init__(self, model: ModelFile, engine_name: str = "auto") -> None:
+        """Take a model file; nothing is compiled yet."""
+        self._model = model
+        self._engine_name = engine_name
+        self._program: Any = None
+
+    def __call__(self, levels: Levels) -> Mapping[str, NDArray[np.float32]]:
+        """The outputs for (H, W, 3) uint8, padded by its mirror image to what the net takes."""
+        image = padded(levels, self._model.manifest)
+        return self.run("image", image)
+
+    def run(self, name: str, value: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+        """The outputs for an input tensor given as it is."""
+        if self._program is None or tuple(self._program.inputs[name].shape) != value.shape:
+            model = engine.load(self._model.path, shapes={name: value.shape})
+            self._program = engine.compile(model, engine=self._engine_name, precision="fp32")
+        outputs: Mapping[str, NDArray[np.float32]] = self._program({name: value})
+        return outputs
+
+
+class Lpips:
+    """LPIPS (Zhang et al., CVPR 2018) to one reference picture, whose features are computed once."""
+
+    def __init__(self, model: ModelFile, reference: Levels, engine_name: str = "auto") -> None:
+        """Compute the features of `reference`, (H, W, 3) uint8."""
+        self._net = Network(model, engine_name)
+        self._features = {name: value.copy() for name, value in self._net(reference).items()}
+
+    def __call__(self, levels: Levels) -> float:
+        """The distance of a picture to the reference."""
+        features = self._net(levels)
+        return sum(
+            float(np.mean(np.sum((features[name].astype(np.float64) - reference) ** 2, axis=1)))
+            for name, reference in self._features.items()
+            if name.startswith("feature_")
+        )
+
+
+class Progress:
+    """How much of the way to the target's latent a picture has gone: 0 unmoved, 1 there."""
+
+    def __init__(self, encoder: ModelFile, before: Levels, target: Levels, engine_name: str = "auto") -> None:
+        """Encode the original and the target, (H, W, 3) uint8 each."""
+        self._net = Network(encoder, engine_name)
+        self._goal = self._latent(target)
+        self._whole = float(np.linalg.norm(self._latent(before) - self._goal))
+
+    def __call__(self, levels: Levels) -> float:
+        """The progress of a picture."""
+        rest = float(np.linalg.norm(self._latent(levels) - self._goal))
+        return 0.0 if self._whole == 0.0 else 1.0 - rest / self._whole
+
+    def _latent(self, levels: Levels) -> NDArray[np.float64]:
+        return self._net(levels)["latent"].astype(np.float64)
+
+
+def padded(levels: Levels, manifest: Manifest) -> NDArray[np.float32]:
+    """An (H, W, 3) uint8 picture as (1, 3, H', W') float32 in [0, 1], grown at the right and bottom.
+
+    H' and W' are the next multiples of the manifest's `multiple`, at least its `minimum`; the picture is mirrored.
+    """
+    multiple, minimum = manifest.multiple, manifest.minimum
+    grow = [(0, -(-max(side, minimum) // multiple) * multiple - side) for side in levels.shape[:2]]
+    image = np.pad(levels, [*grow, (0, 0)], mode="symmetric")
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255.0)
+
+
+def _same_size(first: Levels, other: Levels, name: str) -> None:
+    if other.shape != first.shape:
+        raise PictureError(
+            f"the {name} is {other.shape[1]} x {other.shape[0]} and the first {first.shape[1]} x {first.shape[0]}; "
+            "only pictures of one size can be compared"
+        )

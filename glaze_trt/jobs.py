@@ -1,0 +1,242 @@
+"""From a list of pictures to a list of cloaked files: where each goes, and one picture's way through.
+
+    plan    names every output, and finds what would collide or be overwritten before any work begins
+    run     load -> target -> cloak -> save inside the budget -> contact sheet
+
+Knows nothing of the command line or of how results are shown.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glaze_trt import atomic, fit, models, picture, report, styles
+from glaze_trt.cloak import Cloaker, StepInfo, make_objective
+from glaze_trt.errors import OutputError, UsageError
+from glaze_trt.evaluate import Judge
+from glaze_trt.picture import Picture
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for every picture of a run."""
+
+    model: str = "tiny"
+    perceptual: str = "tiny"
+    style: str | None = None
+    target_image: Path | None = None
+    preset: str = "glaze"
+    intensity: str = "default"
+    steps: int | None = None
+    seed: int = 0
+    engine: str = "auto"
+    precision: str = "auto"
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture and where its results go."""
+
+    input: Path
+    output: Path
+    sheet: Path | None = None
+
+
+def plan(inputs: Sequence[Path], output: str | None, sheet: str | None) -> list[Job]:
+    """Name the output of every input.
+
+    Args:
+        inputs: the pictures.
+        output: a file for one picture; a folder (made if missing) for one or several; None for `NAME.cloaked.png`
+            beside each.
+        sheet: a file for one picture's contact sheet, or a folder for several.
+
+    Raises:
+        UsageError: several pictures for one file, or two that would get one name.
+        OutputError: the folder cannot be made.
+    """
+    several = len(inputs) > 1
+    if output is None:
+        outputs = [path.with_name(f"{path.stem}.cloaked.png") for path in inputs]
+    elif _is_folder(output):
+        outputs = [Path(output) / f"{path.stem}.png" for path in inputs]
+    elif several:
+        raise UsageError(f"{len(inputs)} pictures cannot go into one file, {output}; give a folder: -o FOLDER/")
+    else:
+        outputs = [Path(output)]
+    sheets: list[Path | None] = [None] * len(inputs)
+    if sheet is not None and _is_folder(sheet):
+        sheets = [Path(sheet) / f"{path.stem}.sheet.png" for path in inputs]
+    elif sheet is not None and several:
+        raise UsageError(f"{len(inputs)} contact sheets cannot go into one file, {sheet}; give a folder")
+    elif sheet is not None:
+        sheets = [Path(sheet)]
+    jobs = [Job(*each) for each in zip(inputs, outputs, sheets, strict=True)]
+    _refuse_collisions(jobs)
+    for folder in (output, sheet):
+        if folder is not None and _is_folder(folder):
+            _make(Path(folder))
+    return jobs
+
+
+def cloaker(settings: Settings) -> Cloaker:
+    """The engines for a run; they are kept from one picture to the next of the same size.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    objective = make_objective(settings.intensity, steps=settings.steps)
+    return Cloaker(
+        settings.model,
+        settings.perceptual,
+        objective,
+        engine_name=settings.engine,
+        precision=settings.precision,
+    )
+
+
+def run(
+    job: Job,
+    settings: Settings,
+    cloaker: Cloaker,
+    on_step: Callable[[StepInfo], None] | None = None,
+    doing: Callable[[str], None] = lambda what: None,
+) -> dict[str, Any]:
+    """Cloak one picture; the returned report has the settings used and what was measured on the saved file.
+
+    Args:
+        job: the picture and where it goes.
+        settings: what holds for every picture.
+        cloaker: the engines that `cloaker(settings)` made.
+        on_step: called after each step of the optimisation.
+        doing: called with a word or two before each other stage.
+
+    Raises:
+        GlazeError: any of its kinds; nothing half-written is left behind.
+        EngineError: the model cannot be compiled or run.
+    """
+    began = time.perf_counter()
+    source = picture.load(job.input)
+    _refuse_outputs(job, source, settings.overwrite)
+    encoder, perceptual = models.find(settings.model, "encoder"), models.find(settings.perceptual, "perceptual")
+    doing("target")
+    target = target_levels(source, settings.style, settings.target_image, settings.seed)
+    loaded = time.perf_counter()
+    doing("compiling")
+    result = cloaker(source.levels, target=target, seed=settings.seed, on_step=on_step)
+    cloaked = time.perf_counter()
+    doing("measuring")
+    made: dict[str, Any] = dict(result.report.as_dict())
+    judge = Judge(source.levels, target=target, encoder=encoder, perceptual=perceptual, engine_name=made["engine"])
+    fitted = fit.within_budget(source, result.rgb, job.output, made["budget"], judge)
+    measured = time.perf_counter()
+    atomic.write_bytes(job.output, fitted.data)
+    saved = time.perf_counter()
+    made |= {
+        "input": str(job.input),
+        "output": str(job.output),
+        "model": settings.model,
+        "perceptual": settings.perceptual,
+        "style": None if settings.target_image else settings.style or styles.DEFAULT,
+        "target_image": str(settings.target_image) if settings.target_image else None,
+        "preset": settings.preset,
+        "intensity": settings.intensity,
+        "size": [source.rgb.shape[1], source.rgb.shape[0]],
+        "seed": settings.seed,
+        "bytes": len(fitted.data),
+        **fitted.measures.as_dict(),
+        "notes": [*made.get("notes", ()), *source.notes, *fitted.notes],
+        "demonstration": encoder.manifest.demonstration or perceptual.manifest.demonstration,
+    }
+    made["seconds"] = {
+        "load": loaded - began,
+        **{name: made.get("seconds", {}).get(name) for name in ("compile", "optimize")},
+        "measure": measured - cloaked,
+        "save": saved - measured,
+        "total": saved - began,
+    }
+    if job.sheet is not None:
+        doing("contact sheet")
+        seen = report.Views(source.levels, fitted.levels, target)
+        note = demonstration_note(settings.model, settings.perceptual)
+        sheet = report.of_run(seen, report.model_views(encoder, seen, made["engine"]), made, note)
+        report.save_sheet(job.sheet, sheet)
+        made["sheet"] = str(job.sheet)
+    return made
+
+
+def target_levels(source: Picture, style: str | None, target_image: Path | None, seed: int) -> NDArray[np.uint8]:
+    """What a picture is moved toward, as levels of its own size: a picture given, or itself in a style.
+
+    Raises:
+        PictureError: the picture given cannot be read.
+        StyleError: there is no such style.
+    """
+    if target_image is not None:
+        given = picture.load(target_image).levels
+        return picture.to_levels(styles.target_from(given, (source.rgb.shape[0], source.rgb.shape[1])))
+    return picture.to_levels(styles.apply(style or styles.DEFAULT, source.rgb, seed))
+
+
+def demonstration_note(model: str, perceptual: str) -> str | None:
+    """What must be said of a run with built-in models, or None.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    if models.find(model, "encoder").manifest.demonstration:
+        return (
+            f"The model '{model}' is a demonstration: this cloak is no protection against the real encoder. Get that "
+            "once with `glaze-trt export sd-vae`, then cloak with `--model sd-vae`."
+        )
+    if models.find(perceptual, "perceptual").manifest.demonstration:
+        return (
+            f"The perceptual net '{perceptual}' is a demonstration: its LPIPS is not the published one. Get that once "
+            "with `glaze-trt export lpips-alex`, then cloak with `--perceptual alex`."
+        )
+    return None
+
+
+def _is_folder(path: str) -> bool:
+    return path.endswith(("/", os.sep)) or Path(path).is_dir() or not Path(path).suffix
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: the folder cannot be made ({error.strerror or error})") from error
+
+
+def _refuse_collisions(jobs: Sequence[Job]) -> None:
+    sources = {os.path.realpath(job.input): job.input for job in jobs}
+    taken: dict[str, Path] = {}
+    for job in jobs:
+        for result in filter(None, (job.output, job.sheet)):
+            name = os.path.realpath(result).casefold()  # some file systems do not tell cases apart
+            if name in taken:
+                raise UsageError(f"{taken[name]} and {job.input} would both be written to {result}; rename one")
+            taken[name] = job.input
+            other = sources.get(os.path.realpath(result))
+            if other is not None and other != job.input:
+                raise UsageError(f"the result of {job.input} would overwrite the input {other}; choose another folder")
+
+
+def _refuse_outputs(job: Job, source: Picture, overwrite: bool) -> None:
+    """What cannot be written, found before the work."""
+    if not overwrite and os.path.realpath(job.output) == os.path.realpath(job.input):
+        raise OutputError(f"{job.output}: is the input itself; choose another name or add --overwrite")
+    picture.check_writable(job.output, source, overwrite=overwrite)
+    if job.sheet is not None:
+        picture.check_writable(job.sheet, overwrite=overwrite)
+        if job.sheet.suffix.lower() != ".png":
+            raise OutputError(f"{job.sheet}: the contact sheet is a PNG; give it a .png name")

@@ -1,0 +1,213 @@
+"""One optimisation step as one static graph: forward, losses, backward, multipliers, update, projection.
+
+The graph carries its own state from step to step (`CARRY`), so an engine can repeat it with no host work between.
+`look` builds the graph of what is computed once a picture, outside the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from engine.autodiff import backward
+from engine.passes.lower import lower
+from engine.tape import OPSET, Tape, dims
+from glaze_trt import terms
+from glaze_trt.objective import Update
+
+CONSTRAINTS = ("lpips", "visibility", "structure")
+"""What may bound a cloak beside |δ|: each has a limit and a weight that adapts."""
+
+_TINY = 1e-12
+_STATE = ("delta", "momentum", "second", "step", "best_delta", "best_distance")
+
+
+@dataclass(frozen=True)
+class Nets:
+    """The two networks at one picture size, as canonical static models (see `engine.load`).
+
+    Attributes:
+        encoder: `image` (1, 3, H, W) in [0,1] → `latent`.
+        perceptual: `image` → `feature_0`, `feature_1`, ...; None where LPIPS is not used.
+    """
+
+    encoder: ir.Model
+    perceptual: ir.Model | None
+
+
+def look(nets: Nets, constraints: Sequence[str]) -> ir.Model:
+    """`image` (1, 3, H, W) → `latent`, and every constant of the step that depends on the original picture alone."""
+    graph = _graph("look")
+    tape = Tape(graph)
+    image = _input(graph, "image", dims(nets.encoder.graph.inputs[0]))
+    named = {"latent": next(iter(tape.splice(nets.encoder, {"image": image}).values()))}
+    if nets.perceptual is not None:
+        named |= {f"lpips_{name}": value for name, value in tape.splice(nets.perceptual, {"image": image}).items()}
+    if "visibility" in constraints:
+        named |= terms.visibility_reference(tape, image)
+    if "structure" in constraints:
+        named |= terms.structure_reference(tape, image)
+    return _finish(graph, tape, named)
+
+
+def step(nets: Nets, constraints: Sequence[str], update: Update, constants: Mapping[str, Sequence[int]]) -> ir.Model:
+    """The step graph.
+
+    Inputs that stay: `picture` (1, 3, H, W) in [0,1]; `cap` (1, 1, H, W), the largest |δ| per pixel; `target`, the
+    wanted latent; `steps`, the length of the schedule; `limit_<constraint>` scalars; and the constants of `look` but its latent.
+    Inputs that are carried: see `carried`. Outputs beside them: `distance`, the mean squared feature distance, and
+    one scalar per constraint, all at the δ that came in.
+
+    Args:
+        nets: the networks.
+        constraints: a selection of `CONSTRAINTS`.
+        update: the constants of the update.
+        constants: name → shape of the constants of `look` but its latent.
+    """
+    graph = _graph("step")
+    size = dims(nets.encoder.graph.inputs[0])
+    one_channel = (size[0], 1, *size[2:])
+    picture, cap = _input(graph, "picture", size), _input(graph, "cap", one_channel)
+    target = _input(graph, "target", dims(nets.encoder.graph.outputs[0]))
+    steps = _input(graph, "steps", ())
+    limits = {name: _input(graph, f"limit_{name}", ()) for name in constraints}
+    known = {name: _input(graph, name, shape) for name, shape in constants.items()}
+    state = {
+        name: _input(graph, name, size if name in ("delta", "momentum", "second", "best_delta") else ())
+        for name in _STATE
+    }
+    weights = {name: _input(graph, f"weight_{name}", ()) for name in constraints}
+
+    tape = Tape(graph)
+    delta = state["delta"]
+    with tape.scope("image", precision="fp32"):
+        x = tape.Add(picture, delta)
+    latent = tape.splice(nets.encoder, {"image": x})[str(nets.encoder.graph.outputs[0].name)]
+    with tape.scope("features", precision="fp32"):
+        distance = terms.features(tape, latent, target)
+    values = _constraint_values(tape, nets, x, delta, known, constraints)
+
+    scaled = {name: _unit_rms(graph, value, delta) for name, value in values.items()}
+    pull = _unit_rms(graph, distance, delta)
+    tape = Tape(graph)
+    with tape.scope("update", precision="fp32"):
+        for name, gradient in scaled.items():
+            pull = tape.Add(pull, tape.Mul(gradient, weights[name]))
+        after = _descend(tape, update, pull, state, cap, picture, steps)
+        after |= _keep_best(tape, state, delta, distance, values, limits)
+        for name, value in values.items():
+            excess = tape.Sub(tape.Div(value, limits[name]), 1.0)
+            grown = tape.Add(weights[name], tape.Mul(excess, update.gain))
+            after[f"weight_{name}"] = tape.Min(tape.Max(grown, 0.0), update.ceiling)
+    outputs = {f"next_{name}": value for name, value in after.items()}
+    model = _finish(graph, tape, {**outputs, "distance": distance, **values})
+    for value in known.values():
+        if not value.uses():
+            graph.inputs.remove(value)
+    return model
+
+
+def carried(constraints: Sequence[str]) -> dict[str, str]:
+    """Output → input of everything that feeds back."""
+    return {f"next_{name}": name for name in (*_STATE, *(f"weight_{name}" for name in constraints))}
+
+
+def first_state(constraints: Sequence[str], delta: np.ndarray, weight: float = 1.0) -> dict[str, np.ndarray]:
+    """The state before the first step, from a first δ of shape (1, 3, H, W)."""
+    zeros, scalar = np.zeros_like(delta), np.zeros((), np.float32)
+    state = {name: zeros for name in ("momentum", "second", "best_delta")}
+    weights = {f"weight_{name}": np.full((), weight, np.float32) for name in constraints}
+    return {"delta": delta, "step": scalar, "best_distance": np.full((), np.inf, np.float32), **state, **weights}
+
+
+def _constraint_values(
+    tape: Tape, nets: Nets, x: ir.Value, delta: ir.Value, known: Mapping[str, ir.Value], constraints: Sequence[str]
+) -> dict[str, ir.Value]:
+    values: dict[str, ir.Value] = {}
+    if "lpips" in constraints and nets.perceptual is not None:
+        maps = tape.splice(nets.perceptual, {"image": x})
+        with tape.scope("lpips", precision="fp32"):
+            values["lpips"] = terms.lpips(tape, list(maps.values()), [known[f"lpips_{name}"] for name in maps])
+    with tape.scope("visibility", precision="fp32"):
+        if "visibility" in constraints:
+            values["visibility"] = terms.visibility(tape, x, known)
+    with tape.scope("structure", precision="fp32"):
+        if "structure" in constraints:
+            values["structure"] = terms.structure(tape, delta, known)
+    return values
+
+
+def _unit_rms(graph: ir.Graph, value: ir.Value, wrt: ir.Value) -> ir.Value:
+    """The gradient of a scalar, divided by its root mean square."""
+    (gradient,) = backward(graph, value, [wrt])
+    tape = Tape(graph)
+    with tape.scope("update", precision="fp32"):
+        mean = tape.ReduceMean(tape.Mul(gradient, gradient), [0, 1, 2, 3], keepdims=0)
+        return tape.Div(gradient, tape.Add(tape.Sqrt(mean), _TINY))
+
+
+def _descend(
+    tape: Tape,
+    update: Update,
+    gradient: ir.Value,
+    state: Mapping[str, ir.Value],
+    cap: ir.Value,
+    picture: ir.Value,
+    steps: ir.Value,
+) -> dict[str, ir.Value]:
+    count = tape.Add(state["step"], 1.0)
+    second = tape.Add(
+        tape.Mul(state["second"], update.memory), tape.Mul(tape.Mul(gradient, gradient), 1 - update.memory)
+    )
+    unbias = tape.Sub(1.0, tape.Pow(tape.constant(np.float32(update.memory)), count))
+    root = tape.Sqrt(tape.Div(second, unbias))
+    momentum = tape.Add(
+        tape.Mul(state["momentum"], update.momentum), tape.Div(gradient, tape.Add(root, update.damping))
+    )
+    phase = tape.Min(tape.Div(state["step"], steps), 1.0)
+    fall = tape.Mul(tape.Add(tape.Cos(tape.Mul(phase, float(np.pi))), 1.0), 0.5 * update.rate)
+    moved = tape.Sub(state["delta"], tape.Mul(tape.Mul(cap, fall), momentum))
+    capped = tape.Max(tape.Min(moved, cap), tape.Neg(cap))
+    inside = tape.Max(tape.Min(capped, tape.Sub(1.0, picture)), tape.Neg(picture))
+    return {"delta": inside, "momentum": momentum, "second": second, "step": count}
+
+
+def _keep_best(
+    tape: Tape,
+    state: Mapping[str, ir.Value],
+    delta: ir.Value,
+    distance: ir.Value,
+    values: Mapping[str, ir.Value],
+    limits: Mapping[str, ir.Value],
+) -> dict[str, ir.Value]:
+    """The δ of least distance among those inside every limit."""
+    better = tape.Less(distance, state["best_distance"])
+    for name, value in values.items():
+        better = tape.And(better, tape.LessOrEqual(value, limits[name]))
+    return {
+        "best_delta": tape.Where(better, delta, state["best_delta"]),
+        "best_distance": tape.Where(better, distance, state["best_distance"]),
+    }
+
+
+def _graph(name: str) -> ir.Graph:
+    return ir.Graph(inputs=[], outputs=[], nodes=[], opset_imports={"": OPSET}, name=name)
+
+
+def _input(graph: ir.Graph, name: str, shape: Sequence[int]) -> ir.Value:
+    value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT))
+    graph.inputs.append(value)
+    return value
+
+
+def _finish(graph: ir.Graph, tape: Tape, named: Mapping[str, ir.Value]) -> ir.Model:
+    for name, value in named.items():
+        if value.is_graph_input() or value.is_initializer() or value.is_graph_output():
+            value = tape.Identity(value)
+        value.name = name
+        graph.outputs.append(value)
+    lower(graph)
+    return ir.Model(graph, ir_version=10)
