@@ -55,7 +55,8 @@ class KLEncoder(nn.Module):
         self.scaling = scaling
 
     def forward(self, image: Tensor) -> Tensor:
-        moments = self.quant_conv(self.encoder(image * 2 - 1))
+        """The scaled latent mean."""
+        moments: Tensor = self.quant_conv(self.encoder(image * 2 - 1))
         return moments.chunk(2, dim=1)[0] * self.scaling
 
 
@@ -64,7 +65,7 @@ def kl_encoder(scaling: float = SD_SCALING, seed: int = 0) -> nn.Module:
     from diffusers import AutoencoderKL
 
     def build() -> nn.Module:
-        vae = AutoencoderKL(
+        vae = AutoencoderKL(  # type: ignore[no-untyped-call]
             down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4,
             block_out_channels=(128, 256, 512, 512),
@@ -114,6 +115,7 @@ class Distance(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
+        """LPIPS, (1, 1, 1, 1)."""
         value: Tensor = self.network(image, reference, normalize=True)
         return value
 
@@ -135,6 +137,7 @@ class DistanceFrom(nn.Module):
         return [nn.functional.normalize(output.float(), dim=1, eps=1e-10) for output in outputs]
 
     def forward(self, image: Tensor) -> Tensor:
+        """LPIPS as a scalar."""
         layers = zip(self._features(image), self.reference, self.network.lins, strict=True)
         # The linear layer is a 1 × 1 convolution to one channel: the dot product with its weights, kept in float32.
         parts = [((a - b).square().mean((2, 3)) * lin.model[-1].weight.float().flatten()).sum() for a, b, lin in layers]

@@ -39,7 +39,7 @@ def value_and_grad(
     """
     result = load(model, shapes)
     graph = result.graph
-    gradients = backward(graph, _output(graph, of), [_input(graph, name) for name in wrt])
+    gradients = backward(graph, _output(graph, of), _inputs(graph, wrt))
     for name, gradient in zip(wrt, gradients, strict=True):
         add_output(graph, gradient, f"grad:{name}")
     lower(graph)
@@ -69,7 +69,7 @@ def companion(
     own = list(graph.outputs)
     cotangent = ir.Value(name=f"cotangent:{of}", shape=target.shape, type=target.type)
     graph.inputs.append(cotangent)
-    gradients = backward(graph, target, [_input(graph, name) for name in wrt], cotangent)
+    gradients = backward(graph, target, _inputs(graph, wrt), cotangent)
     for name, gradient in zip(wrt, gradients, strict=True):
         add_output(graph, gradient, f"grad:{name}")
     lower(graph)
@@ -151,6 +151,13 @@ def _output(graph: ir.Graph, name: str) -> ir.Value:
         if value.name == name:
             return value
     raise InvalidModelError(f"no output {name!r}; the model's outputs are {', '.join(str(v.name) for v in graph.outputs)}")
+
+
+def _inputs(graph: ir.Graph, names: Sequence[str]) -> list[ir.Value]:
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidModelError(f"wrt names {name!r} twice")
+    return [_input(graph, name) for name in names]
 
 
 def _input(graph: ir.Graph, name: str) -> ir.Value:

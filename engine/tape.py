@@ -57,6 +57,25 @@ def attribute(node: ir.Node, name: str, default: Any) -> Any:
     return default if attr is None else attr.value
 
 
+def operand(node: ir.Node, index: int) -> ir.Value:
+    """An input that the operator cannot do without.
+
+    Raises:
+        InvalidModelError: the node lacks it.
+    """
+    value = node.inputs[index] if len(node.inputs) > index else None
+    if value is None:
+        raise InvalidModelError(f"{node.op_type} {node.name!r} lacks input {index}")
+    return value
+
+
+def numpy_dtype(value: ir.Value) -> np.dtype[Any]:
+    """Dtype of `value`, for constants that go with it."""
+    if value.dtype is None:
+        raise InvalidModelError(f"the dtype of {value.name!r} is unknown")
+    return value.dtype.numpy()
+
+
 def is_float(value: ir.Value | None) -> bool:
     """Whether `value` carries real numbers, so that a gradient may flow through it."""
     return value is not None and value.dtype is not None and value.dtype.is_floating_point()
@@ -108,6 +127,8 @@ class Tape:
         node = ir.Node("", op_type, values, ir.convenience.convert_attributes(attributes), num_outputs=outputs)
         folded = evaluate(node) if foldable(node) else None
         if folded is not None:
+            for index in range(len(node.inputs)):
+                node.replace_input_with(index, None)  # or the operands would count this node among their uses
             return tuple(self.constant(array) for array in folded)
         node.name = self._name(op_type)
         for index, output in enumerate(node.outputs):
@@ -202,6 +223,10 @@ class Tape:
         return [as_value(item) for item in inputs]
 
 
+_AS_FIRST_INPUT = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+"""Operators whose output is as their first input, and for which ONNX has no inference."""
+
+
 def infer(node: ir.Node) -> None:
     """Sets dtype and shape of a node's outputs, by ONNX' own inference.
 
@@ -230,6 +255,9 @@ def infer(node: ir.Node) -> None:
         shapes = ", ".join("-" if v is None else f"{v.dtype}{v.shape}" for v in node.inputs)
         raise InvalidModelError(f"{node.op_type} {node.name!r} does not take ({shapes}): {error}") from error
     for index, value in enumerate(node.outputs):
+        if node.op_type in _AS_FIRST_INPUT:
+            value.type, value.shape = node.inputs[0].type, node.inputs[0].shape  # type: ignore[union-attr]
+            continue
         tensor = inferred[f"out{index}"].tensor_type if f"out{index}" in inferred else None
         if tensor is None:
             continue

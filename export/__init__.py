@@ -66,7 +66,7 @@ def export_model(
         _require("engine")
         from export import onnx_file
 
-        return (onnx_file.export(name, Path(onnx).expanduser(), input_range, folder, progress),)
+        return (onnx_file.wrap(name, Path(onnx).expanduser(), input_range, folder, progress),)
     if input_range is not None:
         raise UsageError("--input-range goes with --onnx: the range of a named model is known")
     if name not in EXPORTABLE:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+import engine
 from export import check, graph
 from export.network import Network
 from glaze_trt.atomic import write_bytes
 from glaze_trt.errors import ModelError
 from glaze_trt.models import Manifest, ModelFile, sha256_of
 
-_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "diffusers", "lpips")
+_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript")
 
 
 def network(each: Network, folder: Path, progress: Callable[[str], None]) -> ModelFile:
@@ -40,8 +41,9 @@ def network(each: Network, folder: Path, progress: Callable[[str], None]) -> Mod
         source=each.source.name,
         licence=each.source.licence,
         weights_sha256=each.source.sha256,
-        versions=versions(*_PACKAGES),
+        versions=versions(*_PACKAGES, "lpips" if each.kind == "perceptual" else "diffusers"),
     )
+    _make(folder)
     progress(f"tracing {each.stem}")
     model = graph.trace(each)
     progress(f"checking {each.stem} against torch")
@@ -59,11 +61,14 @@ def model_file(
         stem: Name of the file.
         folder: Where it goes; made if missing.
         judge: Checks the very file that will be kept; raises where it is wrong.
+
+    Raises:
+        ModelError: the folder cannot be written, or the engine cannot differentiate the graph.
     """
     path = folder / f"{stem}.onnx"
     temporary: Path | None = None
+    _make(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         descriptor, part = tempfile.mkstemp(prefix=f".{stem}-", suffix=".onnx", dir=folder)
         os.close(descriptor)
         temporary = Path(part)
@@ -78,12 +83,21 @@ def model_file(
         temporary = None
     except OSError as error:
         raise ModelError(f"{path}: cannot be written ({error.strerror or error}); nothing was left behind") from error
+    except engine.EngineError as error:
+        raise ModelError(f"{stem}: the engine cannot differentiate it: {error}") from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
     write_bytes(path.with_suffix(".json"), manifest.text().encode())
     return ModelFile(manifest.name, manifest.kind, path, manifest)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"{folder}: cannot be made ({error.strerror}); choose another with GLAZE_TRT_HOME") from error
 
 
 def parameters(model: ir.Model) -> int:

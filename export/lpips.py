@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import lpips
 import torch
 import torchvision
 from torch import Tensor, nn
 
-import lpips
 from export import weights
 from export.network import Network, Reference
 from export.weights import State
@@ -172,9 +172,13 @@ def _rename_one(key: str) -> str:
     return key
 
 
+def _torchvision_url(kind: str) -> str:
+    return str(getattr(torchvision.models, _BACKBONES[kind][1]).DEFAULT.url)
+
+
 def _torchvision(kind: str) -> Path:
     """The backbone's file in torch's cache, downloaded where it is not there yet."""
-    url: str = getattr(torchvision.models, _BACKBONES[kind][1]).DEFAULT.url
+    url = _torchvision_url(kind)
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not path.is_file():
         try:

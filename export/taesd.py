@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny
@@ -45,7 +46,7 @@ def load(name: str, given: str | Path | None) -> list[Network]:
     if has_decoder and not any(key.startswith("encoder.") for key in state):
         raise ModelError(f"{paths[0]}: holds the decoder only; bring {name}_encoder.safetensors")
     with torch.device("meta"):
-        tiny = AutoencoderTiny()
+        tiny: Any = AutoencoderTiny()  # type: ignore[no-untyped-call]
     if not has_decoder:
         del tiny.decoder
     weights.fit(tiny, state, name, " + ".join(map(str, paths)))

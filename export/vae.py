@@ -58,7 +58,7 @@ def load(name: str, given: str | Path | None) -> list[Network]:
     architecture = _architecture(state) | {key: config[key] for key in _ARCHITECTURE if key in config}
     has_decoder = any(key.startswith("decoder.") for key in state)
     with torch.device("meta"):
-        vae = AutoencoderKL(**architecture)
+        vae: Any = AutoencoderKL(**architecture)  # type: ignore[no-untyped-call]
     if not has_decoder:
         del vae.decoder
         vae.post_quant_conv = None
@@ -67,9 +67,7 @@ def load(name: str, given: str | Path | None) -> list[Network]:
     latents = int(vae.config["latent_channels"])
     multiple = 2 ** (len(vae.config["block_out_channels"]) - 1)
     source = weights.describe([path], hub)
-    both = partial(
-        Network, name, source=source, latent_space=_SPACES[name], scaling_factor=scaling, shift_factor=shift
-    )
+    both = partial(Network, name, source=source, latent_space=_SPACES[name], scaling_factor=scaling, shift_factor=shift)
 
     def encode(image: Tensor) -> tuple[Tensor]:
         return ((vae.encode(image * 2 - 1).latent_dist.mean - shift) * scaling,)
@@ -102,7 +100,7 @@ def load(name: str, given: str | Path | None) -> list[Network]:
 class Encoder(nn.Module):
     """Pictures (B, 3, H, W) in [0,1] to scaled latent means (B, C, H/8, W/8)."""
 
-    def __init__(self, vae: AutoencoderKL, scaling: float, shift: float) -> None:
+    def __init__(self, vae: Any, scaling: float, shift: float) -> None:
         super().__init__()
         self.encoder = copy.deepcopy(vae.encoder)
         _spell_out_attention(self.encoder.mid_block)
@@ -124,7 +122,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Scaled latents (B, C, h, w) to pictures (B, 3, 8h, 8w), clipped to [0,1]."""
 
-    def __init__(self, vae: AutoencoderKL, scaling: float, shift: float) -> None:
+    def __init__(self, vae: Any, scaling: float, shift: float) -> None:
         super().__init__()
         self.decoder = copy.deepcopy(vae.decoder)
         _spell_out_attention(self.decoder.mid_block)
@@ -150,7 +148,9 @@ class SpatialAttention(nn.Module):
 
     def __init__(self, attention: Any) -> None:
         super().__init__()
-        assert attention.heads == 1 and attention.residual_connection and attention.rescale_output_factor == 1
+        assert attention.heads == 1
+        assert attention.residual_connection
+        assert attention.rescale_output_factor == 1
         self.norm: nn.Module = attention.group_norm
         self.key: nn.Module = attention.to_k
         self.value: nn.Module = attention.to_v
@@ -165,8 +165,9 @@ class SpatialAttention(nn.Module):
         batch, channels, height, width = x.shape
         tokens = self.norm(x).reshape(batch, channels, height * width).transpose(1, 2)
         scores = self.query(tokens) @ self.key(tokens).transpose(1, 2)
-        mixed = self.out(torch.softmax(scores, dim=-1) @ self.value(tokens))
-        return x + mixed.transpose(1, 2).reshape(batch, channels, height, width)
+        mixed: Tensor = self.out(torch.softmax(scores, dim=-1) @ self.value(tokens))
+        mixed = mixed.transpose(1, 2).reshape(batch, channels, height, width)
+        return x + mixed
 
 
 _ARCHITECTURE = (
@@ -184,7 +185,7 @@ _ARCHITECTURE = (
 
 def _architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """What the tensors' shapes say; Stable Diffusion's own where they say nothing."""
-    widths = []
+    widths: list[int] = []
     while (key := f"encoder.down_blocks.{len(widths)}.resnets.0.conv1.weight") in state:
         widths.append(int(state[key].shape[0]))
     widths = widths or [128, 256, 512, 512]
@@ -244,8 +245,8 @@ def _bias(conv: nn.Conv2d) -> Tensor:
 
 def _like(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
     """A convolution of the same geometry with other weights."""
-    made = nn.Conv2d(conv.in_channels, weight.shape[0], 1, conv.stride, conv.padding)
-    made.kernel_size = conv.kernel_size
+    made = copy.deepcopy(conv)
+    made.out_channels = weight.shape[0]
     made.weight = nn.Parameter(weight.float(), requires_grad=False)
     made.bias = nn.Parameter(bias.float(), requires_grad=False)
     return made

@@ -143,7 +143,7 @@ def stated_licence(path: Path) -> str | None:
         with safe_open(path, framework="pt") as tensors:
             metadata = tensors.metadata() or {}
         if licence := metadata.get("modelspec.license") or metadata.get("license"):
-            return licence
+            return str(licence)
     above = [path.parent.parent] if path.parent.name == "vae" else []
     for card in (folder / "README.md" for folder in (path.parent, *above)):
         if card.is_file():

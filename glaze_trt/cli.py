@@ -12,10 +12,12 @@ import typer
 
 from engine.errors import EngineError
 from glaze_trt import console, jobs, models, picture, styles
+from glaze_trt.cloak import StepInfo
 from glaze_trt.console import failing_clearly
 from glaze_trt.errors import GlazeError, UsageError
 from glaze_trt.evaluate import Judge
 from glaze_trt.progress import Bar
+from glaze_trt.stop import Stop
 
 app = typer.Typer(
     name="glaze-trt",
@@ -150,12 +152,21 @@ class _Outcome:
 def _run_all(planned: list[jobs.Job], settings: jobs.Settings, *, as_json: bool, debug: bool) -> _Outcome:
     """Every picture in turn; a bad one is reported and the others still done."""
     outcome = _Outcome()
-    cloaker = jobs.cloaker(settings)
-    with Bar() as bar:
+    cloaker = jobs.make_cloaker(settings)
+    with Bar() as bar, Stop(bar.say) as stop:
+
+        def on_step(info: StepInfo) -> None:
+            bar.on_step(info)
+            stop.check()
+
+        def doing(stage: str) -> None:
+            bar.doing(stage)
+            stop.check()
+
         for job in planned:
             bar.begin(job.input.name)
             try:
-                report = jobs.run(job, settings, cloaker, on_step=bar.on_step, doing=bar.doing)
+                report = jobs.run(job, settings, cloaker, on_step=on_step, doing=doing)
             except KeyboardInterrupt:
                 return replace(outcome, interrupted=True)
             except (GlazeError, EngineError) as error:

@@ -88,7 +88,7 @@ def plan(inputs: Sequence[Path], output: str | None, sheet: str | None) -> list[
     return jobs
 
 
-def cloaker(settings: Settings) -> Cloaker:
+def make_cloaker(settings: Settings) -> Cloaker:
     """The engines for a run; they are kept from one picture to the next of the same size.
 
     Raises:
@@ -116,7 +116,7 @@ def run(
     Args:
         job: the picture and where it goes.
         settings: what holds for every picture.
-        cloaker: the engines that `cloaker(settings)` made.
+        cloaker: the engines that `make_cloaker(settings)` made.
         on_step: called after each step of the optimisation.
         doing: called with a word or two before each other stage.
 

@@ -39,6 +39,7 @@ class Output(nn.Module):
         self.key = key
 
     def forward(self, image: Tensor) -> Tensor:
+        """That tensor."""
         value: Tensor = self.network(image)[self.key]
         return value
 
@@ -76,10 +77,11 @@ def _maxvit(_: Path | None) -> nn.Module:
     from torchvision.models import MaxVit
 
     def make() -> nn.Module:
-        return MaxVit(
+        network: nn.Module = MaxVit(
             input_size=(64, 64), stem_channels=32, partition_size=4, block_channels=[32, 64], block_layers=[2, 2],
             head_dim=16, stochastic_depth_prob=0.0, num_classes=10,
         )  # fmt: skip
+        return network
 
     return _calibrated(seeded(make, seed=0), (2, 3, 64, 64))
 
@@ -101,7 +103,7 @@ def _deep_compression(_: Path | None) -> nn.Module:
     from diffusers import AutoencoderDC
 
     def make() -> nn.Module:
-        network = AutoencoderDC(
+        network: Any = AutoencoderDC(  # type: ignore[no-untyped-call]
             latent_channels=8, attention_head_dim=16,
             encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
             decoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
@@ -119,7 +121,7 @@ def _vector_quantised(_: Path | None) -> nn.Module:
     from diffusers import VQModel
 
     def make() -> nn.Module:
-        network = VQModel(
+        network: Any = VQModel(  # type: ignore[no-untyped-call]
             down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
             up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
             block_out_channels=(32, 64), latent_channels=3,
@@ -143,6 +145,7 @@ class FaceResidual(nn.Module):
         self.head = nn.Sequential(nn.BatchNorm2d(16), nn.Flatten(), nn.Linear(16 * 28 * 28, 64))
 
     def forward(self, image: Tensor) -> Tensor:
+        """Embeddings, (B, 64), of length 1."""
         hidden = self.stem(image)
         return nn.functional.normalize(self.head(self.residual(hidden) + self.shortcut(hidden)))
 

@@ -42,7 +42,8 @@ class Recipe:
 
         def loss(delta: Tensor, original: Tensor, goal: Tensor) -> Tensor:
             moved = ((original + delta).clamp(-1, 1) + 1) / 2
-            distance = (encoder(moved).float() - goal).square().mean()
+            latent: Tensor = encoder(moved).float()
+            distance = (latent - goal).square().mean()
             hinge: Tensor = (perceptual(moved) - BUDGET).clamp(min=0)
             return distance + ALPHA * hinge
 

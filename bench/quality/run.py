@@ -96,7 +96,7 @@ def run_ours(
                 Image.fromarray(pair.picture), target=Image.fromarray(pair.target), steps=steps, **settings
             )
             total = time.perf_counter() - started
-            levels = np.asarray(result.picture.convert("RGB"))
+            levels = np.asarray(result.picture, dtype=np.uint8)
             seconds = float(result.report.seconds["optimize"])
             known = _shot(folder, f"{label}_{steps:04d}.png", levels, steps, seconds, total)
             shots = sorted([*shots, known], key=lambda shot: shot.steps)

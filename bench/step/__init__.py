@@ -1,1 +1,1 @@
-"""One step's time: value and input gradient (or the whole update) in PyTorch's forms, the rival road and our engines."""
+"""One step's time: a gradient or the whole update, in PyTorch's forms, by the rival road and in our engines."""

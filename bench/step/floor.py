@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import onnx_ir as ir
 import torch
@@ -45,7 +46,7 @@ def matrix_rate(bf16: bool, seconds: float = 1.5) -> float:
     with torch.no_grad():
         for size in (1024, 2048):
             left, right = torch.rand(size, size, dtype=dtype), torch.rand(size, size, dtype=dtype)
-            best = max(best, size**3 / _fastest(lambda a=left, b=right: a @ b, seconds))
+            best = max(best, size**3 / _fastest(partial(torch.matmul, left, right), seconds))
         picture = torch.rand(1, 256, 128, 128, dtype=dtype).contiguous(memory_format=torch.channels_last)
         layer = torch.nn.Conv2d(256, 256, 3, padding=1, bias=False, dtype=dtype).to(memory_format=torch.channels_last)
         best = max(best, 256 * 256 * 9 * 128 * 128 / _fastest(lambda: layer(picture), seconds))

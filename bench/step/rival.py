@@ -36,8 +36,10 @@ def convolution_backward(
     kernel = weight.shape[2:]
     missing = [
         size - ((g - 1) * s - 2 * p + d * (k - 1) + 1)
-        for size, g, s, p, d, k in zip(picture.shape[2:], gradient.shape[2:], stride, padding, dilation, kernel, strict=True)
-    ]  # fmt: skip
+        for size, g, s, p, d, k in zip(
+            picture.shape[2:], gradient.shape[2:], stride, padding, dilation, kernel, strict=True
+        )
+    ]
     result = aten.convolution(gradient, weight, None, stride, padding, dilation, True, missing, groups)
     return result, None, None
 
@@ -53,13 +55,14 @@ def avg_pool2d_backward(
     channels = picture.shape[1]
     window = gradient.new_full((channels, 1, *kernel), 1.0 / (kernel[0] * kernel[1]))
     missing = [
-        size - ((g - 1) * s + k) for size, g, s, k in zip(picture.shape[2:], gradient.shape[2:], stride, kernel, strict=True)
-    ]  # fmt: skip
+        size - ((g - 1) * s + k)
+        for size, g, s, k in zip(picture.shape[2:], gradient.shape[2:], stride, kernel, strict=True)
+    ]
     result: Tensor = aten.convolution(gradient, window, None, stride, [0, 0], [1, 1], True, missing, channels)
     return result
 
 
-DECOMPOSITIONS = {
+DECOMPOSITIONS: dict[Any, Any] = {
     aten.convolution_backward.default: convolution_backward,
     aten.avg_pool2d_backward.default: avg_pool2d_backward,
 }

@@ -1,24 +1,169 @@
-"""The whole cloaking step: three terms, their multipliers, the update and the projection.
+"""The whole cloaking step: the terms, their weights, the update and the projection.
 
-`whole_work` is the step in PyTorch, written from its equations with every constant of the picture computed
-beforehand; `our_step` is the graph that `glaze_trt.step` builds for the same picture. Both advance the same state, so
-their advances can be compared.
+`whole_work` is the step in PyTorch, from its equations, with everything of the picture that stays computed beforehand;
+`our_session` is the graph that `glaze_trt.step` builds of the same networks, opened on the same picture and state. The
+terms and the update's constants are those of the product's default objective.
 """
 
 from __future__ import annotations
 
+import math
+import tempfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
+import torch
+from torch import Tensor, nn
 
-from bench.step.work import Work
+import engine
+from bench.networks import DistanceFrom, lpips_network, taesd
+from bench.step.ours import write_forward
+from bench.step.torch_forms import Outputs, as_arrays
+from bench.step.torch_terms import Structure, Visibility
+from bench.step.work import Tensors, Term, Work
+from glaze_trt import step as graphs
+from glaze_trt.cloak import constraints
+from glaze_trt.objective import Objective, visible_error
+
+STEPS = 30  # length of the schedule
+
+
+def limits(objective: Objective) -> dict[str, float]:
+    """What each constraint of the objective may reach."""
+    known = {"lpips": objective.budget.lpips, "structure": objective.structure}
+    known["visibility"] = visible_error(objective.budget.ssimulacra2 or 70.0)
+    return {name: float(known[name] or 0.05) for name in constraints(objective)}
+
+
+def state(size: int, names: tuple[str, ...]) -> dict[str, Tensor]:
+    """The state that both sides advance, from a noisy δ."""
+    generator = torch.Generator().manual_seed(size)
+    delta = (torch.rand(1, 3, size, size, generator=generator) - 0.5) * (8 / 255)
+    return {name: torch.from_numpy(array.copy()) for name, array in graphs.first_state(names, delta.numpy()).items()}
+
+
+def original(size: int) -> tuple[Tensor, Tensor]:
+    """A smooth random picture and another as its target, away from 0 and 1."""
+    generator = torch.Generator().manual_seed(size + 1)
+
+    def smooth() -> Tensor:
+        coarse = torch.rand(1, 3, size // 8, size // 8, generator=generator)
+        fine = nn.functional.interpolate(coarse, (size, size), mode="bicubic", align_corners=False)
+        return (fine.clamp(0, 1) * 0.8 + 0.1).contiguous()
+
+    return smooth(), smooth()
 
 
 def whole_work(size: int, weights: Path | None) -> Work:
     """The step in PyTorch."""
-    raise NotImplementedError
+    objective = Objective()
+    update, names, bounds = objective.update, constraints(objective), limits(objective)
+    cap = math.floor(objective.budget.linf * 255 + 1e-3) / 255
+    encoder: nn.Module = taesd(weights)
+    picture, target = original(size)
+    networks: list[nn.Module] = [encoder]
+    with torch.no_grad():
+        goal = encoder(target)
+
+    def distance(x: Tensor, _: Tensors) -> Tensor:
+        latent: Tensor = encoder(x).float()
+        return (latent - goal).square().mean()
+
+    terms: dict[str, Term] = {"distance": distance}
+    if "lpips" in names:
+        perceptual = DistanceFrom(lpips_network("squeeze", weights), picture)
+        networks.append(perceptual)
+        terms["lpips"] = lambda x, _: perceptual(x)
+    if "visibility" in names:
+        visibility = Visibility(picture)
+        terms["visibility"] = lambda x, _: _single(visibility, x)
+    if "structure" in names:
+        structure = Structure(picture)
+        terms["structure"] = lambda x, _: _single(structure, x - picture)
+
+    def advance(values: Tensors, gradients: Tensors, inputs: Tensors) -> dict[str, Tensor]:
+        unit = {name: g / (g.square().mean().sqrt() + 1e-12) for name, g in gradients.items()}
+        pull = unit["distance"]
+        for name in names:
+            pull = pull + unit[name] * inputs[f"weight_{name}"]
+        delta, count = inputs["delta"], inputs["step"] + 1
+        second = update.memory * inputs["second"] + (1 - update.memory) * pull * pull
+        root = (second / (1 - torch.pow(update.memory, count))).sqrt()
+        momentum = update.momentum * inputs["momentum"] + pull / (root + update.damping)
+        fall = 0.5 * update.rate * (torch.cos(math.pi * (inputs["step"] / STEPS).clamp(max=1)) + 1)
+        moved = (delta - cap * fall * momentum).clamp(-cap, cap)
+        better = values["distance"] < inputs["best_distance"]
+        for name in names:
+            better = better & (values[name] <= bounds[name])
+        after = {
+            "next_delta": torch.minimum(torch.maximum(moved, -picture), 1 - picture),
+            "next_momentum": momentum,
+            "next_second": second,
+            "next_step": count,
+            "next_best_delta": torch.where(better, delta, inputs["best_delta"]),
+            "next_best_distance": torch.where(better, values["distance"], inputs["best_distance"]),
+        }
+        for name in names:
+            grown = inputs[f"weight_{name}"] + update.gain * (values[name] / bounds[name] - 1)
+            after[f"next_weight_{name}"] = grown.clamp(min=0.0).clamp(max=update.ceiling)
+        return after
+
+    return Work(
+        "step", size, state(size, names), lambda inputs: picture + inputs["delta"], terms, advance,
+        ("next_delta", "delta"), tuple(networks),
+    )  # fmt: skip
 
 
-def our_step(size: int, weights: Path | None) -> ir.Model:
-    """The step as our graph."""
-    raise NotImplementedError
+def _single(term: nn.Module, x: Tensor) -> Tensor:
+    """A term that stays in float32 in every form: its differences of local variances cancel in bf16."""
+    with torch.autocast("cpu", enabled=False):
+        value: Tensor = term(x.float())
+    return value
+
+
+class Features(nn.Module):
+    """LPIPS' maps, unit length over the channels and times the root of the linear weights: a perceptual model file."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The maps, one a layer."""
+        outputs = self.network.net(self.network.scaling_layer(image * 2 - 1))
+        roots = [lin.model[-1].weight.clamp(min=0).sqrt().view(1, -1, 1, 1) for lin in self.network.lins]
+        return tuple(nn.functional.normalize(o, dim=1, eps=1e-10) * r for o, r in zip(outputs, roots, strict=True))
+
+
+def _net(module: nn.Module, example: Tensor, outputs: list[str]) -> ir.Model:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.onnx"
+        write_forward(module, {"image": example}, outputs, path)
+        return engine.load(path)
+
+
+def our_step(size: int, weights: Path | None) -> tuple[ir.Model, Outputs, Outputs]:
+    """The step as our graph, its constants for the same picture, and the same first state."""
+    objective = Objective()
+    names = constraints(objective)
+    picture, target = original(size)
+    lpips = lpips_network("squeeze", weights)
+    features = [f"feature_{index}" for index in range(len(lpips.lins))]
+    nets = graphs.Nets(_net(taesd(weights), picture, ["latent"]), _net(Features(lpips), picture, features))
+    look = engine.compile(graphs.look(nets, names), engine="onnxruntime", precision="fp32")
+    seen, goal = look({"image": picture.numpy()}), look({"image": target.numpy()})["latent"]
+    known = {name: array for name, array in seen.items() if name != "latent"}
+    model = graphs.step(nets, names, objective.update, {name: array.shape for name, array in known.items()})
+    cap = math.floor(objective.budget.linf * 255 + 1e-3) / 255
+    constants = {
+        "picture": picture.numpy(),
+        "cap": np.full((1, 1, size, size), cap, np.float32),
+        "target": goal,
+        "steps": np.float32(STEPS),
+        **{f"limit_{name}": np.float32(value) for name, value in limits(objective).items()},
+    }
+    wanted = {str(value.name) for value in model.graph.inputs}
+    constants |= {name: array for name, array in known.items() if name in wanted}
+    return model, {n: np.asarray(a) for n, a in constants.items()}, as_arrays(state(size, names))

@@ -45,13 +45,14 @@ class Work:
     def step(self, inputs: Tensors) -> dict[str, Tensor]:
         """All of it as one pure function, for tracing."""
         picture = self.point(inputs)
-        values, gradients = {}, {}
+        values: dict[str, Tensor] = {}
+        gradients: dict[str, Tensor] = {}
         for name, term in self.terms.items():
 
             def at(x: Tensor, term: Term = term) -> Tensor:
                 return term(x, inputs)
 
-            values[name], pull = torch.func.vjp(at, picture)
+            values[name], pull, *_ = torch.func.vjp(at, picture)
             gradients[name] = pull(torch.ones_like(values[name]))[0]
         return self.update(values, gradients, inputs)
 
@@ -64,6 +65,7 @@ class Loss(nn.Module):
         self.encoder = encoder
 
     def forward(self, image: Tensor, goal: Tensor) -> Tensor:
+        """The distance."""
         latent: Tensor = self.encoder(image).float()
         return (latent - goal).square().mean()
 

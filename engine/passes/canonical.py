@@ -21,13 +21,15 @@ from engine.passes.decompose import DECOMPOSITIONS, EARLY
 from engine.passes.fuse import fuse
 from engine.passes.tidy import remove_dead, replace, tidy
 from engine.passes.upgrade import upgrade
-from engine.tape import OPSET, Tape, constant, dims, infer
+from engine.tape import OPSET, Tape, attribute, constant, dims, infer
 from engine.vjp.registry import REFUSED
 
 _OPSETS = range(13, 26)
 
 
-def load(source: ir.Model | onnx.ModelProto | str | Path, shapes: Mapping[str, Sequence[int]] | None = None) -> ir.Model:
+def load(
+    source: ir.Model | onnx.ModelProto | str | Path, shapes: Mapping[str, Sequence[int]] | None = None
+) -> ir.Model:
     """Reads a model and brings it to canonical form; the argument is not changed.
 
     Args:
@@ -48,18 +50,19 @@ def load(source: ir.Model | onnx.ModelProto | str | Path, shapes: Mapping[str, S
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.RemoveInitializersFromInputsPass()(model)
     version = model.opset_imports.get("", model.opset_imports.get("ai.onnx"))
-    if version not in _OPSETS:
-        raise InvalidModelError(f"the model is written in opset {version}; opsets {_OPSETS[0]} to {_OPSETS[-1]} are read")
+    if version is None or version not in _OPSETS:
+        raise InvalidModelError(
+            f"the model is written in opset {version}; opsets {_OPSETS[0]} to {_OPSETS[-1]} are read"
+        )
     graph = model.graph
     graph.sort()
     _name(graph)
     _pin(graph, shapes or {})
     remove_dead(graph)
-    upgrade(graph, version)
+    _sweep(graph, version)
     graph.opset_imports.clear()
     graph.opset_imports[""] = OPSET
     model.ir_version = 10
-    _sweep(graph)
     fuse(graph)
     tidy(graph)
     for value in graph.outputs:
@@ -76,10 +79,12 @@ def _read(source: ir.Model | onnx.ModelProto | str | Path) -> ir.Model:
     if not path.is_file():
         raise InvalidModelError(f"{path}: no such file")
     try:
-        model = ir.load(path)
-        return ir.external_data.load_to_model(model)
+        model = ir.external_data.load_to_model(ir.load(path))
     except Exception as error:  # protobuf, OS and onnx_ir raise many kinds
         raise InvalidModelError(f"{path}: not a readable ONNX model ({type(error).__name__}: {error})") from error
+    if not model.opset_imports:
+        raise InvalidModelError(f"{path}: not an ONNX model (it names no operator set)")
+    return model
 
 
 def _refuse(model: ir.Model) -> None:
@@ -97,25 +102,30 @@ def _refuse(model: ir.Model) -> None:
 
 def _name(graph: ir.Graph) -> None:
     """Gives every node and every computed value a name of its own; inputs and outputs keep theirs."""
-    kept = {v.name for v in (*graph.inputs, *graph.outputs, *graph.initializers.values())}
-    seen: set[str] = set()
+    values = {str(v.name) for v in (*graph.inputs, *graph.outputs, *graph.initializers.values())}
+    nodes: set[str] = set()
     for index, node in enumerate(graph):
-        base = node.name or f"{node.op_type}_{index}"
-        node.name = base if base not in seen else f"{base}#{index}"
-        seen.add(node.name)
-        for position, value in enumerate(node.outputs):
-            if not value.is_graph_output():
-                value.name = f"{node.name}:{position}"
-                if value.name in kept:
-                    value.name += "'"
         node.domain = ""
+        node.name = _unique(node.name or f"{node.op_type}_{index}", nodes)
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.name = _unique(f"{node.name}:{value.index()}", values)
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """`name`, or with a number after it where it is taken; from then on it is."""
+    unique, count = name, 1
+    while unique in taken:
+        unique, count = f"{name}#{count}", count + 1
+    taken.add(unique)
+    return unique
 
 
 def _pin(graph: ir.Graph, shapes: Mapping[str, Sequence[int]]) -> None:
-    inputs = {v.name: v for v in graph.inputs}
+    inputs = {str(v.name): v for v in graph.inputs}
     for name in shapes:
         if name not in inputs:
-            raise InvalidModelError(f"shapes names {name!r}; the model's inputs are {', '.join(map(str, inputs))}")
+            raise InvalidModelError(f"shapes names {name!r}; the model's inputs are {', '.join(inputs)}")
     for name, value in inputs.items():
         if name in shapes:
             wanted = tuple(int(d) for d in shapes[name])
@@ -129,22 +139,20 @@ def _pin(graph: ir.Graph, shapes: Mapping[str, Sequence[int]]) -> None:
         dims(value)
 
 
-def _sweep(graph: ir.Graph) -> None:
+def _sweep(graph: ir.Graph, version: int) -> None:
     """One pass in execution order: fold what is constant, infer the rest, take apart what is better in pieces."""
     tape = Tape(graph)
     for node in list(graph):
-        if node.graph is None:
-            continue
-        if node.op_type == "Dropout" or (node.op_type == "BatchNormalization" and node.attributes.get("training_mode")):
-            _inference_form(tape, node)
+        _refuse_training(node)
+        upgrade(Tape(graph, before=node), node, version)
         if node.op_type in ("Shape", "Size") and _known(node.inputs[0]):
             replace(node, [tape.constant(_measure(node))])
+            continue
+        if node.op_type in EARLY and _decomposed(graph, node):
             continue
         folded = evaluate(node) if foldable(node) and node.op_type != "Identity" else None
         if folded is not None:
             replace(node, [tape.constant(array) for array in folded])
-            continue
-        if node.op_type in EARLY and _decomposed(graph, node):
             continue
         for value in node.outputs:
             value.shape = value.type = None
@@ -171,7 +179,7 @@ def _known(value: ir.Value | None) -> bool:
 
 
 def _measure(node: ir.Node) -> np.ndarray:
-    shape = np.asarray(dims(node.inputs[0]), np.int64)  # type: ignore[arg-type]
+    shape = np.asarray(dims(node.inputs[0]), np.int64)
     if node.op_type == "Size":
         return np.asarray(shape.prod(), np.int64)
     start = node.attributes["start"].as_int() if "start" in node.attributes else 0
@@ -191,12 +199,13 @@ def _static(node: ir.Node) -> None:
             )
 
 
-def _inference_form(tape: Tape, node: ir.Node) -> None:
+def _refuse_training(node: ir.Node) -> None:
     if node.op_type == "BatchNormalization":
-        if node.attributes["training_mode"].as_int():
-            raise UnsupportedOpError(f"BatchNormalization {node.name!r} is in training mode; export with model.eval()")
+        training = bool(attribute(node, "training_mode", 0))
+    elif node.op_type == "Dropout" and len(node.inputs) > 2 and node.inputs[2] is not None:
+        known = constant(node.inputs[2])
+        training = known is None or bool(known)
+    else:
         return
-    training = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    if training is not None and bool(training):
-        raise UnsupportedOpError(f"Dropout {node.name!r} is in training mode; export with model.eval()")
-    node.resize_inputs(1)
+    if training:
+        raise UnsupportedOpError(f"{node.op_type} {node.name!r} is in training mode; export with model.eval()")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 
+from engine.passes.simplify import simplify
 from engine.passes.tidy import replace, tidy
 from engine.tape import Tape
 
@@ -33,7 +34,7 @@ def lowering(*op_types: str) -> Callable[[Lowering], Lowering]:
 
 
 def lower(graph: ir.Graph) -> None:
-    """Applies the lowerings to every node of a canonical graph, in place."""
+    """Applies the lowerings to every node of a canonical graph, in place, then simplifies and tidies it."""
     for node in list(graph):
         rule = LOWERINGS.get(node.op_type)
         if rule is None:
@@ -43,4 +44,5 @@ def lower(graph: ir.Graph) -> None:
             replacement = rule(tape, node)
         if replacement is not None:
             replace(node, replacement)
+    simplify(graph)
     tidy(graph)

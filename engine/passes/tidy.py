@@ -52,6 +52,7 @@ def tidy(graph: ir.Graph) -> None:
         if source is not None and not (node.outputs[0].is_graph_output() and _is_boundary(source)):
             replace(node, [source])
     model = ir.Model(graph, ir_version=10)
+    common.DeduplicateInitializersPass(size_limit=64)(model)
     common.CommonSubexpressionEliminationPass(size_limit=64)(model)
     remove_dead(graph)
 
@@ -70,10 +71,14 @@ def _passes_through(node: ir.Node) -> ir.Value | None:
         return x
     if x.dtype != y.dtype or x.shape is None or x.shape != y.shape:
         return None
-    if node.op_type in ("Reshape", "Expand", "Cast", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Tile", "Concat", "Sum", "Mean", "Max", "Min"):
-        if node.op_type == "Slice" and any(s < 0 for s in (constant(node.inputs[4]) if len(node.inputs) > 4 and node.inputs[4] is not None else ())):
-            return None
-        return x if node.op_type not in ("Concat", "Sum", "Mean", "Max", "Min") or len(node.inputs) == 1 else None
+    if node.op_type == "Slice":
+        steps = node.inputs[4] if len(node.inputs) > 4 else None
+        known = constant(steps)
+        return x if steps is None or (known is not None and (known > 0).all()) else None
+    if node.op_type in ("Reshape", "Expand", "Cast", "Flatten", "Squeeze", "Unsqueeze", "Tile"):
+        return x
+    if node.op_type in ("Concat", "Sum", "Mean", "Max", "Min"):
+        return x if len(node.inputs) == 1 else None
     if node.op_type == "Transpose":
         perm = attribute(node, "perm", None)
         return x if perm is not None and list(perm) == sorted(perm) else None

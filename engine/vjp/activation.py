@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from engine.passes.decompose import decomposition
+from engine.passes.lower import lowering
 from engine.tape import Tape, attribute
 from engine.vjp.registry import Cotangents, Gradients, vjp
 
@@ -153,3 +154,23 @@ def log_softmax(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
     (g,) = cotangents
     y, axis = node.outputs[0], attribute(node, "axis", -1)
     return (t.Sub(g, t.Mul(t.Exp(y), t.ReduceSum(g, [axis], keepdims=1))),)
+
+
+@lowering("HardSwish")
+def lower_hard_swish(t: Tape, node: ir.Node) -> Sequence[ir.Value]:
+    """TensorRT has no HardSwish, Mish or Shrink in bf16."""
+    x = node.inputs[0]
+    return (t.Mul(x, t.HardSigmoid(x, alpha=1 / 6, beta=0.5)),)
+
+
+@lowering("Mish")
+def lower_mish(t: Tape, node: ir.Node) -> Sequence[ir.Value]:
+    x = node.inputs[0]
+    return (t.Mul(x, t.Tanh(t.Softplus(x))),)
+
+
+@lowering("Shrink")
+def lower_shrink(t: Tape, node: ir.Node) -> Sequence[ir.Value]:
+    x, limit, bias = node.inputs[0], attribute(node, "lambd", 0.5), attribute(node, "bias", 0.0)
+    shrunk = t.Sub(x, t.Mul(t.Sign(x), bias)) if bias else x
+    return (t.Where(t.Greater(t.Abs(x), limit), shrunk, 0.0),)

@@ -49,7 +49,7 @@ def _heads(t: Tape, value: ir.Value | None, heads: int) -> ir.Value:
     return t.Transpose(t.Reshape(value, [batch, rows, heads, width // heads]), perm=[0, 2, 1, 3])
 
 
-def _grouped_matmul(t: Tape, many: ir.Value, few: ir.Value) -> ir.Value:
+def _grouped_matmul(t: Tape, many: ir.Value | None, few: ir.Value | None) -> ir.Value:
     """MatMul over (batch, heads); where `few` has fewer heads, each serves as many neighbours of `many`."""
     (batch, heads, rows, depth), kept = dims(many), dims(few)[1]
     if heads == kept:
@@ -59,9 +59,7 @@ def _grouped_matmul(t: Tape, many: ir.Value, few: ir.Value) -> ir.Value:
     return t.Reshape(product, [batch, heads, rows, dims(few)[-1]])
 
 
-def _allowed(
-    t: Tape, shape: tuple[int, ...], mask: ir.Value | None, causal_offset: int | None
-) -> ir.Value | None:
+def _allowed(t: Tape, shape: tuple[int, ...], mask: ir.Value | None, causal_offset: int | None) -> ir.Value | None:
     """Which keys each query may look at, broadcastable to the scores; None if all."""
     allowed = mask if mask is not None and not is_float(mask) else None
     if causal_offset is None:
@@ -90,7 +88,9 @@ def _scores_output(node: ir.Node, raw: ir.Value, weights: ir.Value) -> ir.Value 
         return None
     mode = attribute(node, "qk_matmul_output_mode", 0)
     if mode not in (0, 3):
-        raise UnsupportedOpError(f"Attention {node.name!r}: qk_matmul_output_mode {mode} is not supported, only 0 and 3")
+        raise UnsupportedOpError(
+            f"Attention {node.name!r}: qk_matmul_output_mode {mode} is not supported, only 0 and 3"
+        )
     return raw if mode == 0 else weights
 
 

@@ -25,6 +25,7 @@ from engine.vjp.window import Windows, windows
 @vjp("Conv")
 def conv(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
     (g,) = cotangents
+    assert g is not None
     x, weight, bias = _operands(node)
     over = windows(node, x, node.outputs[0], weight.shape[2:])
     gx = transposed_conv(t, g, weight, None, over, attribute(node, "group", 1)) if t.needs(x) else None
@@ -34,10 +35,10 @@ def conv(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
 @vjp("ConvTranspose")
 def conv_transpose(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
     (g,) = cotangents
+    assert g is not None
     x, weight, bias = _operands(node)
     over, group = _transposed_windows(node, x, weight.shape[2:]), attribute(node, "group", 1)
-    layout = {"strides": list(over.strides), "dilations": list(over.dilations), "group": group}
-    gx = padded_conv(t, g, weight, None, over.begins, over.ends, **layout) if t.needs(x) else None
+    gx = windowed_conv(t, g, weight, over, group) if t.needs(x) else None
     return gx, None, _bias_gradient(t, g, bias)
 
 
@@ -100,6 +101,12 @@ def transposed_conv(
     return y if bias is None or fused_bias is not None else t.Add(y, t.Reshape(bias, [1, channels] + [1] * n))
 
 
+def windowed_conv(t: Tape, x: ir.Value, kernel: np.ndarray, over: Windows, group: int) -> ir.Value:
+    """The convolution over the given windows of x (B, I, *fine)."""
+    strides, dilations = list(over.strides), list(over.dilations)
+    return padded_conv(t, x, kernel, None, over.begins, over.ends, strides=strides, dilations=dilations, group=group)
+
+
 def padded_conv(
     t: Tape,
     x: ir.Value,
@@ -130,9 +137,7 @@ def interleave(t: Tape, y: ir.Value, phases: Sequence[int], depth_first: bool) -
     return t.Reshape(y, [batch, channels, *(q * s for q, s in zip(size, phases, strict=True))])
 
 
-def _split(
-    weight: np.ndarray, axis: int, stride: int, dilation: int, begin: int
-) -> tuple[np.ndarray, int, int]:
+def _split(weight: np.ndarray, axis: int, stride: int, dilation: int, begin: int) -> tuple[np.ndarray, int, int]:
     """Replaces spatial axis `axis` of the kernel (those before it are replaced already) by a (phase, tap) pair.
 
     Returns:

@@ -74,9 +74,7 @@ def _ordered(t: Tape, value: ir.Value, term: str, wanted: str) -> ir.Value:
     return value if perm == sorted(perm) else t.Transpose(value, perm=perm)
 
 
-def _contract(
-    t: Tape, a: ir.Value, a_term: str, b: ir.Value, b_term: str, later: set[str]
-) -> tuple[ir.Value, str]:
+def _contract(t: Tape, a: ir.Value, a_term: str, b: ir.Value, b_term: str, later: set[str]) -> tuple[ir.Value, str]:
     """One pair: letters of both are batch (kept) or summed, the others rows or columns."""
     a, a_term = _summed(t, a, a_term, later | set(b_term))
     b, b_term = _summed(t, b, b_term, later | set(a_term))

@@ -1,4 +1,4 @@
-"""Gradient rules of arithmetic and of functions applied to each element; activations are in `activation`.
+"""Gradient rules of arithmetic, of powers and of choices between operands, element by element.
 
 Gradients come out in the broadcast shape: `engine.autodiff` sums them back.
 """
@@ -157,86 +157,6 @@ def erf(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
     return (t.Mul(g, t.Mul(t.Exp(t.Neg(t.Mul(x, x))), 2.0 / math.sqrt(math.pi))),)
 
 
-@vjp("Sin")
-def sin(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
-    (g,) = cotangents
-    return (t.Mul(g, t.Cos(node.inputs[0])),)
-
-
-@vjp("Cos")
-def cos(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
-    (g,) = cotangents
-    return (t.Neg(t.Mul(g, t.Sin(node.inputs[0]))),)
-
-
-@vjp("Tan")
-def tan(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
-    (g,) = cotangents
-    y = node.outputs[0]
-    return (t.Mul(g, t.Add(t.Mul(y, y), 1.0)),)
-
-
-@vjp("Asin")
-def asin(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
-    (g,) = cotangents
-    x = node.inputs[0]
-    return (t.Div(g, t.Sqrt(t.Sub(1.0, t.Mul(x, x)))),)
-
-
-@vjp("Acos")
-def acos(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
-    (g,) = cotangents
-    x = node.inputs[0]
-    return (t.Neg(t.Div(g, t.Sqrt(t.Sub(1.0, t.Mul(x, x))))),)
-
-
-@vjp("Atan")
-def atan(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
-    (g,) = cotangents
-    x = node.inputs[0]
-    return (t.Div(g, t.Add(t.Mul(x, x), 1.0)),)
-
-
-@vjp("Sinh")
-def sinh(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
-    (g,) = cotangents
-    return (t.Mul(g, t.Cosh(node.inputs[0])),)
-
-
-@vjp("Cosh")
-def cosh(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
-    (g,) = cotangents
-    return (t.Mul(g, t.Sinh(node.inputs[0])),)
-
-
-@vjp("Tanh")
-def tanh(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
-    (g,) = cotangents
-    y = node.outputs[0]
-    return (t.Mul(g, t.Sub(1.0, t.Mul(y, y))),)
-
-
-@vjp("Asinh")
-def asinh(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
-    (g,) = cotangents
-    x = node.inputs[0]
-    return (t.Div(g, t.Sqrt(t.Add(t.Mul(x, x), 1.0))),)
-
-
-@vjp("Acosh")
-def acosh(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
-    (g,) = cotangents
-    x = node.inputs[0]
-    return (t.Div(g, t.Sqrt(t.Sub(t.Mul(x, x), 1.0))),)
-
-
-@vjp("Atanh")
-def atanh(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
-    (g,) = cotangents
-    x = node.inputs[0]
-    return (t.Div(g, t.Sub(1.0, t.Mul(x, x))),)
-
-
 @vjp("Max", "Min")
 def extremum(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
     """Operands that tie share the gradient evenly, as in `torch.maximum`."""
@@ -304,7 +224,7 @@ def cast(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
 
 @vjp("Mod")
 def mod(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
-    """y = a − q·b with an integer q, whose derivative is zero."""
+    """Here y = a − q·b with an integer q, whose derivative is zero."""
     (g,) = cotangents
     a, b = node.inputs
     quotient = t.Div(t.Sub(a, node.outputs[0]), b) if t.needs(b) else None

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 import onnx_ir as ir
 
 from engine.errors import UnsupportedOpError
+from engine.passes.decompose import decomposition
 from engine.tape import Tape, attribute, constant, dims
 from engine.vjp.registry import Cotangents, Gradients, vjp
 
@@ -33,7 +35,7 @@ def sum_into(t: Tape, g: ir.Value | None, sources: np.ndarray, length: int, axis
     """
     runs = _runs(sources)
     if len(runs) <= _MAX_RUNS:
-        return _sum_runs(t, g, runs, sources, length, axis)
+        return _sum_runs(t, g, runs, length, axis)
     counts = np.bincount(sources, minlength=length)
     if counts.max() > _MAX_GATHERS:
         return _sum_product(t, g, sources, length, axis)
@@ -61,8 +63,19 @@ def _sum_product(t: Tape, g: ir.Value | None, sources: np.ndarray, length: int, 
     return t.Reshape(t.MatMul(choice, flat), [*shape[:axis], length, *shape[axis + 1 :]])
 
 
-def _runs(sources: np.ndarray) -> list[tuple[int, int, int]]:
-    """(first position, number of positions, step +1, −1 or 0) of the maximal runs of `sources`."""
+@dataclass(frozen=True)
+class _Run:
+    """Positions [begin, begin + count) of the gradient, that go to [low, high) of the result in steps of `step`."""
+
+    begin: int
+    count: int
+    step: int
+    low: int
+    high: int
+
+
+def _runs(sources: np.ndarray) -> list[_Run]:
+    """The longest runs of `sources`, from the left, in which it grows by one, falls by one or stays."""
     runs, begin = [], 0
     values = sources.tolist()
     while begin < len(values):
@@ -71,34 +84,31 @@ def _runs(sources: np.ndarray) -> list[tuple[int, int, int]]:
             step = values[end] - values[begin]
             while end < len(values) and values[end] - values[end - 1] == step:
                 end += 1
-        runs.append((begin, end - begin, step))
+        low = min(values[begin], values[end - 1])
+        runs.append(_Run(begin, end - begin, step, low, low + (end - begin if step else 1)))
         begin = end
     return runs
 
 
-def _sum_runs(
-    t: Tape, g: ir.Value | None, runs: Sequence[tuple[int, int, int]], sources: np.ndarray, length: int, axis: int
-) -> ir.Value:
+def _sum_runs(t: Tape, g: ir.Value | None, runs: Sequence[_Run], length: int, axis: int) -> ir.Value:
     """Cuts the target where a run starts or ends; each piece is the sum of the slices that reach it."""
-    spans = []
-    for begin, count, step in runs:
-        low = int(min(sources[begin], sources[begin + count - 1]))
-        spans.append((low, low + (count if step else 1), begin, count, step))
-    edges = sorted({0, length, *(s[0] for s in spans), *(s[1] for s in spans)})
+    edges = sorted({run.low for run in runs} | {run.high for run in runs})
     pieces = []
     for a, b in zip(edges[:-1], edges[1:], strict=True):
-        parts = []
-        for low, high, begin, count, step in spans:
-            if low <= a and b <= high:
-                if step == 0:
-                    cut = t.Slice(g, [begin], [begin + count], [axis])
-                    parts.append(t.ReduceSum(cut, [axis], keepdims=1))
-                elif step > 0:
-                    parts.append(t.Slice(g, [begin + a - low], [begin + b - low], [axis]))
-                else:
-                    parts.append(_reversed(t, g, begin + high - b, begin + high - a, axis))
+        parts = [_part(t, g, run, a, b, axis) for run in runs if run.low <= a and b <= run.high]
         pieces.append(reduce(t.Add, parts) if parts else _zeros(t, g, axis, b - a))
-    return pieces[0] if len(pieces) == 1 else t.Concat(*pieces, axis=axis)
+    joined = pieces[0] if len(pieces) == 1 else t.Concat(*pieces, axis=axis)
+    pads = [side if i == axis else 0 for side in (edges[0], length - edges[-1]) for i in range(len(dims(g)))]
+    return t.Pad(joined, pads) if any(pads) else joined
+
+
+def _part(t: Tape, g: ir.Value | None, run: _Run, a: int, b: int, axis: int) -> ir.Value:
+    """What one run adds to [a, b) of the result."""
+    if run.step == 0:
+        return t.ReduceSum(t.Slice(g, [run.begin], [run.begin + run.count], [axis]), [axis], keepdims=1)
+    if run.step > 0:
+        return t.Slice(g, [run.begin + a - run.low], [run.begin + b - run.low], [axis])
+    return _reversed(t, g, run.begin + run.high - b, run.begin + run.high - a, axis)
 
 
 def _reversed(t: Tape, g: ir.Value | None, start: int, end: int, axis: int) -> ir.Value:
@@ -150,7 +160,7 @@ def _element_positions(node: ir.Node, indices: np.ndarray | None, shape: Sequenc
     """Where, in the flattened tensor, each element of a GatherElements comes from."""
     if indices is None:
         raise UnsupportedOpError(f"{node.op_type} {node.name!r} computes its indices; its gradient needs constant ones")
-    grid = list(np.indices(indices.shape))
+    grid: list[np.ndarray] = list(np.indices(indices.shape))
     grid[axis] = indices % shape[axis]
     return np.ravel_multi_index(grid, tuple(shape)).reshape(-1)
 
@@ -163,12 +173,34 @@ def gather_nd(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
     if known is None:
         raise UnsupportedOpError(f"GatherND {node.name!r} computes its indices; its gradient needs constant ones")
     batch = attribute(node, "batch_dims", 0)
-    depth = batch + known.shape[-1]
-    grid = [*np.indices(known.shape[:-1])[:batch], *(known[..., i] % shape[batch + i] for i in range(depth - batch))]
-    rows = np.ravel_multi_index(grid, shape[:depth]).reshape(-1)
-    columns = math.prod(shape[depth:])
-    flat = sum_into(t, t.Reshape(g, [len(rows), columns]), rows, math.prod(shape[:depth]), 0)
+    depth, rows = _row_positions(known, shape, batch)
+    flat = sum_into(t, t.Reshape(g, [len(rows), math.prod(shape[depth:])]), rows, math.prod(shape[:depth]), 0)
     return t.Reshape(flat, shape), None
+
+
+def _row_positions(indices: np.ndarray, shape: Sequence[int], batch: int = 0) -> tuple[int, np.ndarray]:
+    """(number of leading axes that a GatherND indexes, where in them, flattened, each row comes from)."""
+    depth = batch + indices.shape[-1]
+    grid = [*np.indices(indices.shape[:-1])[:batch]]
+    grid += [indices[..., i] % shape[batch + i] for i in range(depth - batch)]
+    return depth, np.ravel_multi_index(grid, tuple(shape[:depth])).reshape(-1)
+
+
+@decomposition("ScatterElements", "ScatterND")
+def scatter_add(t: Tape, node: ir.Node) -> Sequence[ir.Value] | None:
+    """Engines refuse scatters that add; with constant indices the sum is planned, as for gradients."""
+    data, indices, updates = node.inputs
+    known = constant(indices)
+    if attribute(node, "reduction", "none") != "add" or known is None:
+        return None
+    shape = dims(data)
+    if node.op_type == "ScatterND":
+        depth, positions = _row_positions(known, shape)
+    else:
+        depth, positions = len(shape), _element_positions(node, known, shape, attribute(node, "axis", 0) % len(shape))
+    rows = t.Reshape(updates, [len(positions), math.prod(shape[depth:])])
+    total = sum_into(t, rows, positions, math.prod(shape[:depth]), 0)
+    return (t.Add(data, t.Reshape(total, shape)),)
 
 
 @vjp("ScatterElements", "ScatterND")
@@ -176,12 +208,13 @@ def scatter(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
     """The data loses what was overwritten; the updates get what stands in their place."""
     (g,) = cotangents
     data, indices, updates = node.inputs
-    kind = attribute(node, "reduction", "none")
-    if kind not in ("none", "add"):
-        raise UnsupportedOpError(f"{node.op_type} {node.name!r} with reduction {kind!r} has no gradient rule")
+    if (kind := attribute(node, "reduction", "none")) != "none":
+        raise UnsupportedOpError(
+            f"{node.op_type} {node.name!r}: reduction {kind!r} has no gradient rule ('add' has, with constant indices)"
+        )
     options = {"axis": attribute(node, "axis", 0)} if node.op_type == "ScatterElements" else {}
-    gdata = g
-    if kind == "none" and t.needs(data):
+    gdata = None
+    if t.needs(data):
         assert updates is not None
         zeros = t.Expand(t.constant(0.0, updates.dtype), dims(updates))
         gdata = t.op(node.op_type, g, indices, zeros, **options)

@@ -1,36 +1,47 @@
-"""Gradient rules of matrix products. Einsum and Attention are taken apart into them beforehand (see `contraction`)."""
+"""Gradient rules of matrix products.
+
+Einsum and Attention are taken apart into these beforehand (see `einsum`, `attention`).
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from engine.passes.decompose import decomposition
 from engine.tape import Tape, attribute, dims
 from engine.vjp.registry import Cotangents, Gradients, vjp
 
 
-@vjp("MatMul")
-def matmul(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
-    """g·Bᵀ and Aᵀ·g; a vector is a matrix of one row (left) or one column (right)."""
-    (g,) = cotangents
+@decomposition("MatMul")
+def matmul_of_vector(t: Tape, node: ir.Node) -> Sequence[ir.Value] | None:
+    """A vector is a matrix of one row (left) or one column (right); of two, OpenVINO cannot compile that form."""
     a, b = node.inputs
     rows, columns = len(dims(a)) == 1, len(dims(b)) == 1
+    if not rows and not columns:
+        return None
+    if rows and columns:
+        return (t.ReduceSum(t.Mul(a, b), [0], keepdims=0),)
     left = t.Reshape(a, [1, *dims(a)]) if rows else a
     right = t.Reshape(b, [*dims(b), 1]) if columns else b
-    if rows or columns:
-        shape = dims(node.outputs[0])
-        batch = shape[: len(shape) - (not rows) - (not columns)]
-        g = t.Reshape(g, [*batch, dims(left)[-2], dims(right)[-1]])
-    ga = gb = None
-    if t.needs(a):
-        ga = t.MatMul(g, _transposed(t, right))
-    if t.needs(b):
-        if len(dims(right)) == 2:  # one matrix for the whole batch: one product sums over it
-            left, g = (t.Reshape(v, [math.prod(dims(v)[:-1]), dims(v)[-1]]) for v in (left, g))
-        gb = t.MatMul(_transposed(t, left), g)
-        gb = t.Reshape(gb, dims(gb)[:-1]) if columns else gb
-    return ga, gb
+    product = t.MatMul(left, right)
+    batch, (height, width) = dims(product)[:-2], dims(product)[-2:]
+    return (t.Reshape(product, [*batch, *[height] * (not rows), *[width] * (not columns)]),)
+
+
+@vjp("MatMul")
+def matmul(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
+    """g·Bᵀ and Aᵀ·g."""
+    (g,) = cotangents
+    a, b = node.inputs
+    ga = t.MatMul(g, _transposed(t, b)) if t.needs(a) else None
+    if not t.needs(b):
+        return ga, None
+    if len(dims(b)) == 2:  # one matrix for the whole batch: one product sums over it
+        a, g = (t.Reshape(v, [math.prod(dims(v)[:-1]), dims(v)[-1]]) for v in (a, g))
+    return ga, t.MatMul(_transposed(t, a), g)
 
 
 def _transposed(t: Tape, value: ir.Value | None) -> ir.Value:

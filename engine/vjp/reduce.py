@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from engine.errors import UnsupportedOpError
 from engine.passes.decompose import decomposition
+from engine.passes.upgrade import REDUCTIONS
 from engine.tape import Tape, attribute, constant, dims
 from engine.vjp.registry import Cotangents, Gradients, vjp
 
@@ -49,12 +50,13 @@ _WITHOUT_AXES: dict[str, Callable[[Tape, ir.Value | None], ir.Value]] = {
 }
 
 
-@decomposition(*(f"Reduce{kind}" for kind in "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare".split()))
+@decomposition(*REDUCTIONS)
 def reduce_nothing(t: Tape, node: ir.Node) -> Sequence[ir.Value] | None:
     """Over no axes, or of a scalar, only what is applied to each element remains; engines differ on this corner."""
     if reduced_axes(node):
         return None
-    return (_WITHOUT_AXES.get(node.op_type, lambda t, x: t.Identity(x))(t, node.inputs[0]),)
+    x, alone = node.inputs[0], _WITHOUT_AXES.get(node.op_type)
+    return (t.Identity(x) if alone is None else alone(t, x),)
 
 
 @vjp("ReduceSum")

@@ -26,10 +26,12 @@ def unchanged(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
     return (g,)
 
 
-@vjp("Dropout")
-def dropout(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
-    """In inference form, the only one that is read."""
-    return (cotangents[0],)
+@decomposition("Dropout", early=True)
+def dropout(t: Tape, node: ir.Node) -> Sequence[ir.Value | None]:
+    """In inference form, the only one that is read, nothing is dropped."""
+    x = node.inputs[0]
+    masked = len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output())
+    return x, t.constant(np.ones(dims(x), bool)) if masked else None
 
 
 @vjp("Transpose")
@@ -121,9 +123,7 @@ def _spread(t: Tape, g: ir.Value | None, axis: int, start: int, step: int, lengt
     before, cells = start // step, -(-length // step)
     cell = t.Reshape(g, [*shape[: axis + 1], 1, *shape[axis + 1 :]])
     inside = start % step
-    cell = _pad_zeros(
-        t, cell, {axis: (before, cells - before - shape[axis]), axis + 1: (inside, step - 1 - inside)}
-    )
+    cell = _pad_zeros(t, cell, {axis: (before, cells - before - shape[axis]), axis + 1: (inside, step - 1 - inside)})
     flat = t.Reshape(cell, [*shape[:axis], cells * step, *shape[axis + 1 :]])
     return flat if cells * step == length else t.Slice(flat, [0], [length], [axis])
 
@@ -155,8 +155,8 @@ def plain_pad(t: Tape, node: ir.Node) -> Sequence[ir.Value] | None:
     if not cut:
         return None
     x = t.Slice(x, [c[0] for c in cut.values()], [shape[a] - c[1] for a, c in cut.items()], list(cut))
-    amounts = [max(pads.get(axis, (0, 0))[side], 0) for side in (0, 1) for axis in range(len(shape))]
-    return (t.Pad(x, amounts, *node.inputs[2:3], mode=mode),)
+    added = [max(pads.get(axis, (0, 0))[side], 0) for side in (0, 1) for axis in range(len(shape))]
+    return (t.Pad(x, added, *node.inputs[2:3], mode=mode),)
 
 
 @vjp("Pad")
@@ -190,7 +190,8 @@ def tile(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
     """The sum over the copies."""
     (g,) = cotangents
     shape, full = dims(node.inputs[0]), dims(g)
-    split_, copies = [], []
+    split_: list[int] = []
+    copies: list[int] = []
     for size, whole in zip(shape, full, strict=True):
         if whole != size:
             copies.append(len(split_))

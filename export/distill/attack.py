@@ -117,5 +117,6 @@ def _fitting(image: Tensor, delta: Tensor, seen: Objective, budget: float) -> Te
 def progress(encoder: nn.Module, image: Tensor, cloaked: Tensor, target: Tensor) -> Tensor:
     """How much of the way to ``target`` an encoder sees, one value a picture: 1 - |E(x')-t| / |E(x)-t|."""
     with torch.no_grad():
-        before, after = ((encoder(x).float() - target).flatten(1).norm(dim=1) for x in (image, cloaked))
-    return 1 - after / before
+        before, after = (torch.linalg.vector_norm(encoder(x).float() - target, dim=(1, 2, 3)) for x in (image, cloaked))
+    seen: Tensor = 1 - after / before
+    return seen

@@ -84,7 +84,7 @@ def any_of(image: Tensor, generator: Generator) -> Tensor:
     """Each picture of a batch damaged in one random way, at a random strength."""
     damaged = []
     kinds = list(DISTORTIONS.values())
-    for picture in image.split(1):
+    for picture in torch.split(image, 1):
         kind = kinds[int(torch.randint(len(kinds), (), generator=generator))]
         damaged.append(apply(kind, picture, float(torch.rand((), generator=generator)), generator))
     return torch.cat(damaged)

@@ -51,7 +51,7 @@ class EncoderTask:
         image, wanted_entry, wanted = lesson
         entry = student.front(image)
         found = student.deep(entry)
-        error = (entry.float() - wanted_entry.float()).square().mean() / wanted_entry.float().square().mean()
+        error: Tensor = (entry.float() - wanted_entry.float()).square().mean() / wanted_entry.float().square().mean()
         return functional.smooth_l1_loss(found.float(), wanted.float(), beta=0.2) + _ENTRY_WEIGHT * error
 
     def measure(self, student: nn.Module, image: Tensor, *, thorough: bool) -> dict[str, float]:

@@ -104,22 +104,22 @@ def _name_axes(model: ir.Model, port: Port) -> None:
 def store_half(model: ir.Model) -> None:
     """Keep the large float32 initialisers as fp16, each behind a Cast to float32."""
     graph = model.graph
-    for value in list(graph.initializers.values()):
+    for name, value in list(graph.initializers.items()):
         tensor = value.const_value
         if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size <= _STORED_SMALL:
             continue
         half = ir.Value(
-            name=f"{value.name}.half",
+            name=f"{name}.half",
             type=ir.TensorType(ir.DataType.FLOAT16),
             shape=value.shape,
-            const_value=ir.tensor(tensor.numpy().astype(np.float16), name=f"{value.name}.half"),
+            const_value=ir.tensor(tensor.numpy().astype(np.float16), name=f"{name}.half"),
         )
         graph.register_initializer(half)
-        cast = ir.node("Cast", [half], {"to": int(ir.DataType.FLOAT)}, name=f"{value.name}.cast")
+        cast = ir.node("Cast", [half], {"to": int(ir.DataType.FLOAT)}, name=f"{name}.cast")
         widened = cast.outputs[0]
-        widened.name = f"{value.name}.float"
+        widened.name = f"{name}.float"
         ir.convenience.replace_all_uses_with(value, widened)
-        graph.initializers.pop(value.name)
+        graph.initializers.pop(name)
         graph.insert_before(graph[0], cast)
 
 

@@ -24,6 +24,10 @@ _DECODER_LENT = 11
 """How many layers of TAESD's decoder the student keeps: up to the blocks at stride 4."""
 
 
+_HASTE = 10.0
+"""Adam moves every parameter equally far in a step; a scale has further to go than a convolution's weight."""
+
+
 class ThinBlock(nn.Module):
     """Two 3x3 convolutions with an identity skip, ReLU last."""
 
@@ -109,7 +113,7 @@ class TinyPerceptual(nn.Module):
                 )
             )
         self.stages = nn.ModuleList(stages)
-        self.log_scale = nn.ParameterList(nn.Parameter(torch.full((1, c, 1, 1), -1.0)) for c in widths)
+        self.log_scale = nn.ParameterList(nn.Parameter(torch.zeros(1, c, 1, 1)) for c in widths)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Features of a picture."""
@@ -119,7 +123,7 @@ class TinyPerceptual(nn.Module):
             x = stage(x)
             y = x.float()
             norm = torch.sqrt((y * y).sum(1, keepdim=True) + 1e-6)  # a floor: dark, flat areas have no direction
-            features.append(y / norm * log_scale.exp())
+            features.append(y / norm * (_HASTE * log_scale).exp())
         return tuple(features)
 
 

@@ -86,6 +86,9 @@ class LpipsSqueeze(nn.Module):
     weights.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.features = squeezenet1_1(weights=None).features
@@ -98,7 +101,7 @@ class LpipsSqueeze(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """Map RGB in [0,1] (B, 3, H, W) to seven features (B, C, h, w), at strides 2, 4, 8, 16, 16, 16, 16."""
         x = (image - self.mean) / self.deviation
-        features = []
+        features: list[Tensor] = []
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in _LPIPS_TAPS:

@@ -22,9 +22,9 @@ from export.distill.package import Port, replace_file
 from export.distill.pictures import Pictures
 from export.distill.students import parameter_groups
 
-_WARMUP = 8
+_WARMUP = 8  # steps
 _LAST_RATE = 0.03  # of the first, at the last step
-_AVERAGE = 0.98
+_AVERAGE = 0.98  # weight of the past, at most
 
 
 class Task(Protocol):
@@ -119,7 +119,7 @@ def train(
         with autocast(plan.bf16):
             lesson = task.lesson(pictures.crops(plan.pool, plan.crop, generator), generator)
         for _ in range(plan.epochs):
-            for chosen in torch.randperm(plan.pool, generator=generator).split(plan.batch):
+            for chosen in torch.split(torch.randperm(plan.pool, generator=generator), plan.batch):
                 with autocast(plan.bf16):
                     loss = task.loss(tuple(tensor[chosen] for tensor in lesson))
                 optimizer.zero_grad()

@@ -19,7 +19,6 @@ from typing import Any, Literal, get_args
 
 import onnx
 import platformdirs
-from google.protobuf.message import DecodeError
 
 from glaze_trt.errors import ModelError
 
@@ -212,7 +211,7 @@ def _bare(path: Path, kind: Kind) -> ModelFile:
     """A file without a manifest: taken as it is where its ends have the right names."""
     try:
         graph = onnx.load(path, load_external_data=False).graph
-    except (OSError, DecodeError, ValueError) as error:
+    except Exception as error:  # protobuf's errors are its own and have no public root
         raise ModelError(f"{path}: not a readable ONNX file") from error
     if not graph.node:
         raise ModelError(f"{path}: not a readable ONNX file")

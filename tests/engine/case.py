@@ -28,8 +28,10 @@ class Case:
             It returns one tensor or a tuple (as many as `build`'s floating outputs).
         opset: the version of the operator set that `build` writes.
         wrt: the inputs to differentiate; all floating ones where None.
-        differences: whether central differences are taken of the model in ONNX' reference implementation; a case
-            leaves them out only where that is wrong or missing, and then needs `torch`.
+        differences: whether central differences are taken; a case leaves them out only where they mean nothing
+            (a kink, a tie), and then needs `torch`.
+        as_written: whether ONNX Runtime takes the model as it is written, before anything is lowered, to compare
+            outputs with.
         half: whether the case is also built for TensorRT in bf16.
         tolerance: relative error allowed in fp32, against float64 and torch.
         engines: those that must agree in fp32 ("onnxruntime", "openvino", "tensorrt"); a case leaves one out
@@ -42,6 +44,7 @@ class Case:
     opset: int = 23
     wrt: tuple[str, ...] | None = None
     differences: bool = True
+    as_written: bool = True
     half: bool = True
     tolerance: float = 2e-5
     engines: tuple[str, ...] = ("onnxruntime", "openvino", "tensorrt")
@@ -144,7 +147,9 @@ class Builder:
         if isinstance(item, list | tuple) and all(isinstance(i, int) for i in item):
             return self.const(np.asarray(item, np.int64))
         array = np.asarray(item)
-        return self.const(array if array.dtype.kind in "biu" and array.ndim else rounded(array).astype(self.dtype.numpy()))
+        return self.const(
+            array if array.dtype.kind in "biu" and array.ndim else rounded(array).astype(self.dtype.numpy())
+        )
 
 
 def rounded(data: np.ndarray) -> np.ndarray:

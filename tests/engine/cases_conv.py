@@ -166,15 +166,11 @@ CONV_TRANSPOSE = [
         lambda x, w, b: F.conv_transpose2d(
             x, w, b, stride=(2, 3), dilation=(2, 1), padding=(1, 0), output_padding=(1, 2), groups=2
         ),
-        differences=False,
     ),
     Case(
         "conv_transpose/groups stride 2",
-        lambda g: g.ConvTranspose(
-            g.input("x", 1, 4, 4, 5), g.weight(4, 3, 3, 3), g.weight(6), strides=[2, 2], group=2
-        ),
+        lambda g: g.ConvTranspose(g.input("x", 1, 4, 4, 5), g.weight(4, 3, 3, 3), g.weight(6), strides=[2, 2], group=2),
         lambda x, w, b: F.conv_transpose2d(x, w, b, stride=2, groups=2),
-        differences=False,
     ),
     Case(
         "conv_transpose/one axis",
@@ -194,11 +190,8 @@ CONV_TRANSPOSE = [
     ),
     Case(
         "conv_transpose/output_shape",
-        lambda g: g.ConvTranspose(
-            g.input("x", 1, 3, 4, 4), g.weight(3, 2, 3, 3), strides=[2, 2], output_shape=[8, 8]
-        ),
+        lambda g: g.ConvTranspose(g.input("x", 1, 3, 4, 4), g.weight(3, 2, 3, 3), strides=[2, 2], output_shape=[8, 8]),
         lambda x, w: F.conv_transpose2d(x, w, stride=2)[..., 1:, 1:],
-        differences=False,
     ),
 ]
 

@@ -165,7 +165,9 @@ CASES = [
     ),
     Case(
         "elementwise/Cast",
-        lambda g: g.Cast(g.Mul(g.Cast(g.input("x", 2, 3), to=int(ir.DataType.FLOAT)), g.const(np.float32(3.0))), to=int(g.dtype)),
+        lambda g: g.Cast(
+            g.Mul(g.Cast(g.input("x", 2, 3), to=int(ir.DataType.FLOAT)), g.const(np.float32(3.0))), to=int(g.dtype)
+        ),
         differences=False,
         torch=lambda x: 3.0 * x,
     ),
@@ -181,7 +183,9 @@ CASES = [
     ),
     Case(
         "elementwise/no-gradient-through",
-        lambda g: g.Mul(g.Add(g.Sign(x := g.input("x", 2, 3, low=0.1)), g.Add(g.Floor(x), g.Add(g.Ceil(x), g.Round(x)))), x),
+        lambda g: g.Mul(
+            g.Add(g.Sign(x := g.input("x", 2, 3, low=0.1)), g.Add(g.Floor(x), g.Add(g.Ceil(x), g.Round(x)))), x
+        ),
         lambda x: (x.sign() + x.floor() + x.ceil() + x.round()) * x,
     ),
 ]

@@ -21,7 +21,10 @@ def gather(name: str, indices: Any, axis: int = 0, size: int = 6, opset: int = 2
         return flat.reshape(*shape[:axis], *array.shape, *shape[axis + 1 :])
 
     return Case(
-        f"indexing/Gather/{name}", lambda g: g.Gather(g.input("x", *shape), g.const(array), axis=axis), in_torch, opset=opset
+        f"indexing/Gather/{name}",
+        lambda g: g.Gather(g.input("x", *shape), g.const(array), axis=axis),
+        in_torch,
+        opset=opset,
     )
 
 
@@ -84,11 +87,19 @@ CASES = [
         "indexing/ScatterND/add",
         lambda g: g.ScatterND(g.input("x", 4, 3), g.const(np.asarray([[2], [2]])), g.input("u", 2, 3), reduction="add"),
         lambda x, u: x.index_put((torch.tensor([2, 2]),), u, accumulate=True),
-        engines=("onnxruntime", "openvino"),
+    ),
+    Case(
+        "indexing/ScatterElements/add",
+        lambda g: g.ScatterElements(
+            g.input("x", 3, 2), g.const(np.asarray([[1, 0], [1, -1]])), g.input("u", 2, 2), reduction="add"
+        ),
+        lambda x, u: x.scatter_add(0, torch.tensor([[1, 0], [1, 2]]), u),
     ),
     Case(
         "indexing/ScatterElements",
-        lambda g: g.ScatterElements(g.input("x", 2, 5), g.const(np.asarray([[1, 3], [0, 4]])), g.input("u", 2, 2), axis=1),
+        lambda g: g.ScatterElements(
+            g.input("x", 2, 5), g.const(np.asarray([[1, 3], [0, 4]])), g.input("u", 2, 2), axis=1
+        ),
         lambda x, u: x.scatter(1, torch.tensor([[1, 3], [0, 4]]), u),
     ),
 ]

@@ -16,7 +16,9 @@ from tests.engine.case import Builder, Case
 def matmul(name: str, a: Sequence[int], b: Sequence[int]) -> list[Case]:
     return [
         Case(f"matmul/MatMul/{name}", lambda g: g.MatMul(g.input("a", *a), g.input("b", *b)), torch.matmul),
-        Case(f"matmul/MatMul/{name}/weight", lambda g: g.MatMul(g.input("a", *a), g.weight(*b)), torch.matmul, opset=13),
+        Case(
+            f"matmul/MatMul/{name}/weight", lambda g: g.MatMul(g.input("a", *a), g.weight(*b)), torch.matmul, opset=13
+        ),
     ]
 
 

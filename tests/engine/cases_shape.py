@@ -26,10 +26,14 @@ def slices(name: str, shape: Sequence[int], *bounds: Sequence[int], opset: int =
             x = x.index_select(axis, torch.tensor(picked.copy()))
         return x
 
-    return Case(f"shape/Slice/{name}", lambda g: g.Slice(g.input("x", *shape), *map(list, bounds)), in_torch, opset=opset)
+    return Case(
+        f"shape/Slice/{name}", lambda g: g.Slice(g.input("x", *shape), *map(list, bounds)), in_torch, opset=opset
+    )
 
 
-def pad(name: str, shape: Sequence[int], pads: Sequence[int], mode: str, torch_mode: str | None = None, **extra: Any) -> Case:
+def pad(
+    name: str, shape: Sequence[int], pads: Sequence[int], mode: str, torch_mode: str | None = None, **extra: Any
+) -> Case:
     """`pads` as ONNX has them: all befores, then all afters."""
     half = len(pads) // 2
     pairs = [amount for axis in reversed(range(half)) for amount in (pads[axis], pads[axis + half])]
@@ -51,7 +55,9 @@ def pad(name: str, shape: Sequence[int], pads: Sequence[int], mode: str, torch_m
 
 CASES = [
     Case("shape/Reshape", lambda g: g.Reshape(g.input("x", 2, 3, 4), [4, -1]), lambda x: x.reshape(4, -1)),
-    Case("shape/Reshape/keep", lambda g: g.Reshape(g.input("x", 2, 3, 4), [0, 12]), lambda x: x.reshape(2, 12), opset=13),
+    Case(
+        "shape/Reshape/keep", lambda g: g.Reshape(g.input("x", 2, 3, 4), [0, 12]), lambda x: x.reshape(2, 12), opset=13
+    ),
     Case("shape/Flatten", lambda g: g.Flatten(g.input("x", 2, 3, 4), axis=2), lambda x: x.reshape(6, 4)),
     Case("shape/Squeeze", lambda g: g.Squeeze(g.input("x", 2, 1, 3, 1), [1, -1]), lambda x: x.squeeze()),
     Case("shape/Squeeze/all", lambda g: g.Squeeze(g.input("x", 2, 1, 3, 1)), lambda x: x.squeeze(), opset=13),
@@ -85,7 +91,9 @@ CASES = [
         lambda g: g.op("Split", g.input("x", 2, 6), [1, 2, 3], outputs=3, axis=1),
         lambda x: x.split([1, 2, 3], 1),
     ),
-    Case("shape/Split/equal-13", lambda g: g.op("Split", g.input("x", 4, 3), outputs=2), lambda x: x.split(2), opset=13),
+    Case(
+        "shape/Split/equal-13", lambda g: g.op("Split", g.input("x", 4, 3), outputs=2), lambda x: x.split(2), opset=13
+    ),
     Case(
         "shape/Split/uneven",
         lambda g: g.op("Split", g.input("x", 2, 5), outputs=3, num_outputs=3, axis=-1),
@@ -125,9 +133,7 @@ CASES = [
     ),
     Case("shape/Tile", lambda g: g.Tile(g.input("x", 2, 1, 3), [3, 2, 1]), lambda x: x.tile(3, 2, 1)),
     Case("shape/Tile/once", lambda g: g.Tile(g.input("x", 2, 3), [1, 1]), lambda x: x * 1, opset=13),
-    Case(
-        "shape/DepthToSpace/DCR", lambda g: g.DepthToSpace(g.input("x", 2, 8, 2, 3), blocksize=2), opset=13
-    ),
+    Case("shape/DepthToSpace/DCR", lambda g: g.DepthToSpace(g.input("x", 2, 8, 2, 3), blocksize=2), opset=13),
     Case(
         "shape/DepthToSpace/CRD",
         lambda g: g.DepthToSpace(g.input("x", 2, 8, 2, 3), blocksize=2, mode="CRD"),

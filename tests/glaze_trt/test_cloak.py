@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from ssimulacra2 import compute_ssimulacra2
+
+import glaze_trt
+from glaze_trt.cloak import Cloaker, make_objective
+from glaze_trt.errors import PictureError, UsageError
+from tests.glaze_trt.scenes import scene
+
+
+def score(a: np.ndarray, b: np.ndarray) -> float:
+    files = [io.BytesIO(), io.BytesIO()]
+    for levels, file in zip((a, b), files, strict=True):
+        Image.fromarray(levels).save(file, "BMP")
+    return float(compute_ssimulacra2(*files))
+
+
+@pytest.fixture(scope="module")
+def cloaker() -> Cloaker:
+    return Cloaker(objective=make_objective(steps=8), engine_name="onnxruntime")
+
+
+@pytest.mark.parametrize("intensity", ["low", "default", "high"])
+def test_the_picture_keeps_its_budget(intensity: str) -> None:
+    original = scene()
+    result = glaze_trt.cloak(original, target=scene(seed=5), steps=10, intensity=intensity)
+    budget = result.report.budget
+    assert score(original, result.rgb) >= budget.ssimulacra2
+    assert np.abs(result.rgb.astype(int) - original).max() <= budget.linf * 255 + 1e-6
+    assert result.report.lpips <= budget.lpips
+    assert result.report.progress > 0.02
+    assert not np.array_equal(result.rgb, original)
+
+
+def test_a_larger_budget_buys_more() -> None:
+    gains = [
+        glaze_trt.cloak(scene(), target=scene(seed=5), steps=10, intensity=name).report.progress
+        for name in ("low", "high")
+    ]
+    assert gains[1] > 1.2 * gains[0]
+
+
+def test_the_same_seed_gives_the_same_picture_and_another_seed_another(cloaker: Cloaker) -> None:
+    first, again, other = (cloaker(scene(), target=scene(seed=5), seed=seed).rgb for seed in (3, 3, 4))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_bf16_and_fp32_engines_cloak_alike() -> None:
+    reports = [
+        glaze_trt.cloak(scene(), target=scene(seed=5), steps=10, engine=name).report for name in ("auto", "onnxruntime")
+    ]
+    assert reports[0].progress == pytest.approx(reports[1].progress, rel=0.1)
+
+
+@pytest.mark.parametrize("size", [(41, 67), (8, 8), (1, 5), (200, 9)])
+def test_any_size_comes_back_as_it_was(cloaker: Cloaker, size: tuple[int, int]) -> None:
+    original = scene(*size)
+    result = cloaker(original)
+    assert result.rgb.shape == original.shape
+    assert np.abs(result.rgb.astype(int) - original).max() <= 16
+
+
+def test_the_kind_of_picture_given_is_the_kind_returned(cloaker: Cloaker) -> None:
+    levels, goal = scene(), scene(seed=5)
+    alpha = Image.fromarray(np.full(levels.shape[:2], 77, np.uint8))
+    pillow = Image.fromarray(levels)
+    pillow.putalpha(alpha)
+    as_pillow = cloaker(pillow, target=goal)
+    as_floats = cloaker((levels / 255).astype(np.float32), target=goal)
+    as_levels = cloaker(levels, target=goal)
+    assert as_pillow.picture.mode == "RGBA"
+    assert np.array_equal(np.asarray(as_pillow.picture)[..., 3], np.asarray(alpha))
+    assert as_floats.picture.dtype == np.float32
+    assert np.array_equal(np.rint(as_floats.picture * 255), as_levels.picture)
+    assert np.array_equal(np.asarray(as_pillow.picture)[..., :3], as_levels.picture)
+
+
+def test_every_step_is_told(cloaker: Cloaker) -> None:
+    steps: list[tuple[int, float]] = []
+    cloaker(scene(), target=scene(seed=5), on_step=lambda info: steps.append((info.step, info.progress)))
+    assert [step for step, _ in steps] == list(range(1, 9))
+    assert steps[-1][1] > steps[0][1]
+
+
+def test_a_target_equal_to_the_picture_is_no_work_and_no_failure(cloaker: Cloaker) -> None:
+    result = cloaker(scene(), target=scene())
+    assert result.report.progress == 0.0
+    assert score(scene(), result.rgb) >= 70
+
+
+@pytest.mark.parametrize(
+    ("picture", "kind"),
+    [
+        (np.zeros((4, 4), np.uint8), "shape"),
+        (np.zeros((4, 4, 4), np.uint8), "shape"),
+        (np.zeros((0, 4, 3), np.uint8), "shape"),
+        (np.full((4, 4, 3), 2.0), r"\[0,1\]"),
+        (np.full((4, 4, 3), np.nan), r"\[0,1\]"),
+        (np.zeros((4, 4, 3), np.int32), "int32"),
+    ],
+)
+def test_what_is_no_picture_is_refused(cloaker: Cloaker, picture: np.ndarray, kind: str) -> None:
+    with pytest.raises(PictureError, match=kind):
+        cloaker(picture)
+
+
+def test_contradictions_are_refused(cloaker: Cloaker) -> None:
+    with pytest.raises(PictureError, match="one size"):
+        cloaker(scene(), target=scene(32, 32))
+    with pytest.raises(UsageError, match="not both"):
+        cloaker(scene(), target=scene(), style="any")
+    with pytest.raises(UsageError, match="intensity"):
+        make_objective("loud")
+    with pytest.raises(UsageError, match="steps"):
+        make_objective(steps=0)
+    with pytest.raises(UsageError, match="linf"):
+        glaze_trt.Budget(linf=0)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glaze_trt import models, report
+from tests.glaze_trt.scene import scene
+
+FACTS = [report.Fact("LPIPS", "0.041", "at most 0.05")] * 6
+
+
+def views(height: int = 48, width: int = 64) -> report.Views:
+    return report.Views(*(scene(height, width, seed) for seed in range(3)))
+
+
+def test_the_difference_is_amplified_about_grey() -> None:
+    before = np.full((2, 2, 3), 100, np.uint8)
+    assert (report.difference(before, before) == 128).all()
+    assert (report.difference(before, before + 3) == 128 + 3 * report.AMPLIFIED).all()
+    assert (report.difference(before, before - 90) == 0).all()
+
+
+@pytest.mark.parametrize("size", [(512, 512), (48, 64), (900, 40), (1, 700), (1, 1)])
+def test_every_picture_is_on_the_sheet(size: tuple[int, int]) -> None:
+    seen = views(*size)
+    one = report.contact_sheet(seen, None, title="a" * 300, subtitle="日本 " * 90, facts=FACTS)
+    two = report.contact_sheet(seen, seen, title="a", subtitle="b", facts=FACTS, note="mind " * 200)
+    assert two.height > one.height
+    if max(size) <= 512:  # shown as it is, unscaled
+        page = np.asarray(one)
+        found = np.lib.stride_tricks.sliding_window_view(page[:, :, 0], seen.after.shape[:2])
+        corner = np.argwhere(
+            (found[:, :, 0, 0] == seen.after[0, 0, 0]) & (found[:, :, -1, -1] == seen.after[-1, -1, 0])
+        )
+        height, width = size
+        assert any((page[y : y + height, x : x + width] == seen.after).all() for y, x in corner)
+
+
+def test_the_model_sees_three_pictures_of_the_same_size() -> None:
+    seen = report.model_views(models.find("tiny", "encoder"), views(43, 61))
+    assert seen is not None
+    assert seen.before.shape == seen.after.shape == seen.target.shape == (43, 61, 3)
+
+
+def test_the_sheet_is_saved_whole(tmp_path: Path) -> None:
+    sheet = report.contact_sheet(views(), None, title="a", subtitle="b", facts=FACTS)
+    report.save_sheet(tmp_path / "sheet.png", sheet)
+    with Image.open(tmp_path / "sheet.png") as read:
+        np.testing.assert_array_equal(np.asarray(read), np.asarray(sheet))
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
