@@ -13,7 +13,9 @@ from engine.errors import InvalidModelError
 _GROWTH_LIMIT = 1 << 16
 """A result larger than this and than all its inputs stays a node: folding would only make the file bigger."""
 
-_NEVER = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"})
+_NEVER = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
 
 
 def foldable(node: ir.Node) -> bool:

@@ -80,8 +80,11 @@ def _cut(joint: ir.Model, cotangent: ir.Value, own: Sequence[str]) -> tuple[ir.M
     """Splits a joint graph: what does not depend on the cotangent is the forward, the rest the backward."""
     graph = joint.graph
     late: set[ir.Value] = {cotangent}
-    late_nodes = [n for n in graph if any(v in late for v in n.inputs if v is not None) and not late.update(n.outputs)]
-    chosen = set(late_nodes)
+    late_nodes: list[ir.Node] = []
+    for node in graph:
+        if any(v in late for v in node.inputs):
+            late.update(node.outputs)
+            late_nodes.append(node)
     ready = {v for v in graph.initializers.values()}
     crossing: dict[ir.Value, str] = {}
     for value in [*(v for n in late_nodes for v in n.inputs), *graph.outputs[len(own) :]]:
@@ -90,7 +93,7 @@ def _cut(joint: ir.Model, cotangent: ir.Value, own: Sequence[str]) -> tuple[ir.M
 
     forward, backward_ = joint.clone(), joint.clone()
     names = {str(v.name): tag for v, tag in crossing.items()}
-    kept = {str(n.name) for n in chosen}
+    kept = {str(n.name) for n in late_nodes}
     _forward_half(forward.graph, names, cotangent_name=str(cotangent.name), own=len(own))
     _backward_half(backward_.graph, names, kept, cotangent_name=str(cotangent.name), own=len(own))
     return forward, backward_
@@ -105,9 +108,7 @@ def _forward_half(graph: ir.Graph, names: Mapping[str, str], cotangent_name: str
     graph.inputs.remove(next(v for v in graph.inputs if v.name == cotangent_name))
 
 
-def _backward_half(
-    graph: ir.Graph, names: Mapping[str, str], kept: set[str], cotangent_name: str, own: int
-) -> None:
+def _backward_half(graph: ir.Graph, names: Mapping[str, str], kept: set[str], cotangent_name: str, own: int) -> None:
     del graph.outputs[:own]
     values = {str(v.name): v for v in (*graph.inputs, *(v for n in graph for v in n.outputs))}
     cotangent = next(v for v in graph.inputs if v.name == cotangent_name)
@@ -150,7 +151,9 @@ def _output(graph: ir.Graph, name: str) -> ir.Value:
     for value in graph.outputs:
         if value.name == name:
             return value
-    raise InvalidModelError(f"no output {name!r}; the model's outputs are {', '.join(str(v.name) for v in graph.outputs)}")
+    raise InvalidModelError(
+        f"no output {name!r}; the model's outputs are {', '.join(str(v.name) for v in graph.outputs)}"
+    )
 
 
 def _inputs(graph: ir.Graph, names: Sequence[str]) -> list[ir.Value]:
@@ -167,5 +170,3 @@ def _input(graph: ir.Graph, name: str) -> ir.Value:
                 raise InvalidModelError(f"input {name!r} is {value.dtype}: only floating inputs have gradients")
             return value
     raise InvalidModelError(f"no input {name!r}; the model's inputs are {', '.join(str(v.name) for v in graph.inputs)}")
-
-

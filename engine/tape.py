@@ -215,7 +215,9 @@ class Tape:
             if isinstance(item, np.ndarray | np.generic):
                 return self.constant(item)
             if isinstance(item, Sequence):
-                return self.constant(np.asarray(item, np.int64 if all(isinstance(i, int | np.integer) for i in item) else np.float32))
+                return self.constant(
+                    np.asarray(item, np.int64 if all(isinstance(i, int | np.integer) for i in item) else np.float32)
+                )
             if leader is None:
                 raise TypeError(f"the number {item!r} has no operand to take its dtype from")
             return self.constant(item, leader.dtype)

@@ -56,10 +56,15 @@ def load(name: str, given: Sequence[str | Path]) -> list[Network]:
         ModelError: no such weights, or another network's.
     """
     kind = name.removeprefix("lpips-")
-    paths = _files(given)
+    paths: list[Path] = []
     state: State = {}
-    for path in paths:
-        state |= weights.read(path, _rename)
+    for path, by_name in _files(given):
+        found = weights.read(path, _rename)
+        if by_name or any(key.startswith(("features.", "linear.")) for key in found):
+            state |= found
+            paths.append(path)
+    if given and not paths:
+        raise ModelError(f"{given[0]}: no file in this folder holds LPIPS layers or a backbone")
     licences = []
     has_linear = any(key.startswith("linear.") for key in state)
     if not any(key.startswith("features.") for key in state) and (has_linear or not paths):
@@ -142,18 +147,18 @@ def _reference(kind: str, state: State) -> Reference:
     return features
 
 
-def _files(given: Sequence[str | Path]) -> list[Path]:
-    """The files named; of a folder, those that hold LPIPS layers or a backbone."""
-    found: list[Path] = []
+def _files(given: Sequence[str | Path]) -> list[tuple[Path, bool]]:
+    """The files to look into, and whether each was named itself: a folder may hold other networks' too."""
+    found: list[tuple[Path, bool]] = []
     for each in given:
         path = Path(each).expanduser()
         if path.is_dir():
             inside = sorted(file for file in path.iterdir() if file.suffix in weights.SUFFIXES)
             if not inside:
                 raise ModelError(f"{path}: no weights file ({', '.join(weights.SUFFIXES)}) in this folder")
-            found += inside
+            found += [(file, False) for file in inside]
         elif path.is_file():
-            found.append(path)
+            found.append((path, True))
         else:
             raise ModelError(f"{path}: no such file or folder; LPIPS has no hub id, bring its files")
     return found

@@ -14,7 +14,7 @@ from engine.errors import EngineError
 from glaze_trt import console, jobs, models, picture, styles
 from glaze_trt.cloak import StepInfo
 from glaze_trt.console import failing_clearly
-from glaze_trt.errors import GlazeError, UsageError
+from glaze_trt.errors import GlazeError, ModelError, UsageError
 from glaze_trt.evaluate import Judge
 from glaze_trt.progress import Bar
 from glaze_trt.stop import Stop
@@ -64,7 +64,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
 Perceptual = Annotated[str, typer.Option(help="Net for LPIPS: tiny, alex, vgg, squeeze, or an .onnx file.")]
 Target = Annotated[Path | None, typer.Option("--target-image", help="Picture to move toward, in place of a style.")]
-Style = Annotated[str | None, typer.Option(help=f"Built-in style to move toward [default: {styles.DEFAULT}].")]
+Style = Annotated[str | None, typer.Option(help=f"Built-in style to move toward (default: {styles.DEFAULT}).")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")]
 EngineOption = Annotated[Engine, typer.Option("--engine", help="What runs the networks.")]
 
@@ -84,9 +84,9 @@ def root(
 
 @app.command()
 def cloak(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to cloak.", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures to cloak.", show_default=False)],
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="File, or folder/ [default: NAME.cloaked.png beside each].")
+        str | None, typer.Option("--output", "-o", help="File, or folder/ (default: NAME.cloaked.png beside each).")
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option(help="Encoder: tiny, sd-vae, sdxl-vae, taesd, ... or an .onnx file.")
@@ -270,7 +270,7 @@ def export(
         try:
             from export import export_model
         except ImportError as error:
-            raise UsageError(f"exporting needs {error.name}: pip install 'glaze-trt[export]'") from error
+            raise ModelError(f"exporting needs {error.name}: pip install 'glaze-trt[export]'") from error
         kept = export_model(
             name, weights=weights, onnx=onnx, input_range=input_range, progress=lambda line: console.say(f"{line} ...")
         )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import engine
+from engine.tape import dims
 from glaze_trt import models, styles
 from glaze_trt import step as graphs
 from glaze_trt.errors import PictureError, UsageError
@@ -224,7 +225,7 @@ class Cloaker:
             nets = graphs.Nets(engine.load(self._encoder.path, load), engine.load(self._perceptual.path, load))
             names = constraints(self.objective)
             look = graphs.look(nets, names)
-            known = {str(v.name): tuple(map(int, v.shape or ())) for v in look.graph.outputs if v.name != "latent"}
+            known = {str(v.name): dims(v) for v in look.graph.outputs if v.name != "latent"}
             model = graphs.step(nets, names, self.objective.update, known)
             compiled = engine.compile(model, engine=self._engine, precision=self._precision)
             fp32 = engine.compile(look, engine=compiled.engine, precision="fp32")
@@ -269,12 +270,12 @@ class _Run:
         noise = np.random.default_rng(seed).uniform(-0.5, 0.5, self._image.shape) / 255
         first = np.clip(self._image + noise * (self._cap > 0), 0, 1).astype(np.float32) - self._image
         limits = self._limits(names)
-        constants = {
+        constants: dict[str, Array] = {
             "picture": self._image,
             "cap": self._cap,
             "target": self._target,
-            "steps": np.float32(objective.steps),
-            **{f"limit_{name}": np.float32(limit) for name, limit in limits.items()},
+            "steps": _scalar(objective.steps),
+            **{f"limit_{name}": _scalar(limit) for name, limit in limits.items()},
             **{name: value for name, value in self._seen.items() if name in self._engines.step.inputs},
         }
         session = engine.Session(self._engines.step, graphs.carried(names), constants, graphs.first_state(names, first))
@@ -323,13 +324,14 @@ class _Run:
         real = visible_error(ssimulacra2(self._original, self._levels(session.read("delta"), 1.0)))
         modelled = float(session.read("visibility"))
         if real > 0 and modelled > 0:
-            session.write("limit_visibility", np.float32(limit * float(np.clip(modelled / real, 0.5, 2.0))))
-            session.write("best_distance", np.float32(np.inf))
+            session.write("limit_visibility", _scalar(limit * float(np.clip(modelled / real, 0.5, 2.0))))
+            session.write("best_distance", _scalar(np.inf))
 
     def _levels(self, delta: Array, scale: float) -> Levels:
         height, width = self._original.shape[:2]
         moved = np.clip(delta * np.float32(scale), -self._cap, self._cap)[0, :, :height, :width].transpose(1, 2, 0)
-        return np.rint(np.clip(self._original.astype(np.float32) + moved * 255, 0, 255)).astype(np.uint8)
+        levels = np.rint(np.clip(self._original.astype(np.float32) + moved * 255, 0, 255))
+        return np.asarray(levels, np.uint8)
 
     def _fit(self, delta: Array) -> tuple[Levels, CloakReport]:
         """The largest multiple of δ whose 8-bit picture keeps every measure of the budget."""
@@ -376,8 +378,9 @@ class _Run:
 
 
 def _room(report: CloakReport, budget: Budget) -> float:
-    """How much longer δ may be (1: exactly at the budget), from how each measure grows with it: LPIPS about as the
-    square, SSIMULACRA2's error about as the power 1.5.
+    """How much longer δ may be; 1 is exactly at the budget.
+
+    LPIPS grows about as the square of δ, SSIMULACRA2's error about as its power 1.5.
     """
     room = _LONGEST
     if budget.lpips is not None and report.lpips:
@@ -405,7 +408,7 @@ def to_levels(picture: Picture) -> Levels:
         raise PictureError(f"a picture is uint8 levels or floats in [0,1]; got {array.dtype}")
     if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
         raise PictureError("a picture of floats must lie in [0,1]")
-    return np.rint(array * 255).astype(np.uint8)
+    return np.asarray(np.rint(array * 255), np.uint8)
 
 
 def _as_given(levels: Levels, picture: Picture) -> Picture:
@@ -415,6 +418,10 @@ def _as_given(levels: Levels, picture: Picture) -> Picture:
             result.putalpha(picture.getchannel("A"))
         return result
     return levels if np.asarray(picture).dtype == np.uint8 else (levels / np.float32(255)).astype(np.float32)
+
+
+def _scalar(value: float) -> Array:
+    return np.asarray(value, np.float32)
 
 
 def _size(levels: Levels) -> str:

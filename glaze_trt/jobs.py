@@ -154,7 +154,7 @@ def run(
         "seed": settings.seed,
         "bytes": len(fitted.data),
         **fitted.measures.as_dict(),
-        "notes": [*made.get("notes", ()), *source.notes, *fitted.notes],
+        "notes": [*made.get("notes", ()), *source.notes, *fitted.notes, *_unmoved(fitted)],
         "demonstration": encoder.manifest.demonstration or perceptual.manifest.demonstration,
     }
     made["seconds"] = {
@@ -204,6 +204,12 @@ def demonstration_note(model: str, perceptual: str) -> str | None:
             "with `glaze-trt export lpips-alex`, then cloak with `--perceptual alex`."
         )
     return None
+
+
+def _unmoved(fitted: fit.Fitted) -> list[str]:
+    if fitted.measures.linf > 0:
+        return []
+    return ["the picture is unchanged: no cloak was found inside the budget; try more --steps or --intensity high"]
 
 
 def _is_folder(path: str) -> bool:

@@ -23,6 +23,7 @@ CONSTRAINTS = ("lpips", "visibility", "structure")
 
 _TINY = 1e-12
 _STATE = ("delta", "momentum", "second", "step", "best_delta", "best_distance")
+_SCALARS = ("step", "best_distance")
 
 
 @dataclass(frozen=True)

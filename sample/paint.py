@@ -48,9 +48,8 @@ def _sky(x: Array, y: Array, rng: np.random.Generator) -> Array:
     distance = np.hypot(x - SUN[0], y - SUN[1])
     glow = np.exp(-distance / 90)[..., None]
     sky = sky + glow * (np.array([1.0, 0.88, 0.62]) - sky) * 0.85
-    cloud = sum(
-        blur(rng.standard_normal((HEIGHT, WIDTH)).astype(np.float32), size) * size for size in (22.0, 11.0, 6.0)
-    )
+    noises = [blur(rng.standard_normal((HEIGHT, WIDTH)).astype(np.float32), size) * size for size in (22.0, 11.0, 6.0)]
+    cloud = np.sum(noises, axis=0, dtype=np.float32)
     cloud = np.asarray(Image.fromarray(cloud).crop((0, 0, 260, HEIGHT)).resize((WIDTH, HEIGHT)))  # drawn out sideways
     band = np.exp(-(((y - 96 - 0.08 * x) / 34) ** 2)) + 0.7 * np.exp(-(((y - 186 + 0.05 * x) / 16) ** 2))
     cover = np.clip(cloud * 1.4 + 0.15, 0, 1) * band
@@ -264,7 +263,8 @@ def _brush_grass_and_leaves(scene: Array, rng: np.random.Generator) -> Array:
         painter.lay(tool, places, lean, 0.12, painter.own(places), 0.028)
 
     rows, columns = np.sort(rng.uniform(412, HEIGHT + 6, 4200)), rng.uniform(0, 345, 4200)
-    on_bank = rows > np.interp(columns, *zip((0, 416), *_BANK, (345, 530), strict=True))
+    edge = np.array([(0, 416), *_BANK, (345, 530)], dtype=np.float64)
+    on_bank = rows > np.interp(columns, edge[:, 0], edge[:, 1])
     tones = np.array([[0.30, 0.36, 0.18], [0.44, 0.47, 0.23], [0.22, 0.29, 0.17], [0.60, 0.54, 0.29]])
     green = tones[rng.integers(0, 4, on_bank.sum())]
     painter.lay(blade, (rows[on_bank], columns[on_bank]), 1.5, 0.25, green, 0.03)

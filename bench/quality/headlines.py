@@ -7,6 +7,7 @@ B: both at SSIMULACRA2 ≥ 70 (the reference's change scaled down until it holds
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,17 +67,20 @@ class HeadlineB:
     speed_earliest: SpeedUp | None
 
 
-def first_reaching(points: Sequence[Point], goal: float, floor: float = float("-inf")) -> Point | None:
-    """The quickest point with at least this progress and SSIMULACRA2."""
-    fit = [p for p in points if p.measures.progress >= goal and p.measures.ssimulacra2 >= floor]
+def first_reaching(
+    points: Sequence[Point], goal: float, floor: float = -math.inf, lpips: float = math.inf
+) -> Point | None:
+    """The quickest point with at least this progress and SSIMULACRA2, and at most this LPIPS."""
+    kept = [p for p in points if p.measures.ssimulacra2 >= floor and p.measures.lpips <= lpips]
+    fit = [p for p in kept if p.measures.progress >= goal]
     return min(fit, key=lambda p: p.seconds, default=None)
 
 
-def headline_a(reference: Sequence[Point], ours: Sequence[Point]) -> SpeedUp | None:
-    """Headline A, or None if we never reach the reference's final progress at its SSIMULACRA2."""
+def headline_a(reference: Sequence[Point], ours: Sequence[Point], lpips: float = math.inf) -> SpeedUp | None:
+    """Headline A, or None if we never reach the reference's final progress at its SSIMULACRA2 and under `lpips`."""
     last = reference[-1]
     theirs = first_reaching(reference, last.measures.progress)
-    mine = first_reaching(ours, last.measures.progress, last.measures.ssimulacra2)
+    mine = first_reaching(ours, last.measures.progress, last.measures.ssimulacra2, lpips)
     return None if theirs is None or mine is None else _speed_up(last.measures.progress, theirs, mine)
 
 

@@ -13,7 +13,7 @@ STYLES = {
     "reference": ("#8a8a8a", "-", "published recipe, PyTorch"),
     "reference scaled": ("#8a8a8a", "--", "the same, scaled down to SSIMULACRA2 70"),
     "ours": ("#c2410c", "-", "glaze-trt, default budget"),
-    "ours loose": ("#1d4ed8", "-", "glaze-trt, the recipe's own SSIMULACRA2"),
+    "ours loose": ("#1d4ed8", "", "glaze-trt, the recipe's own SSIMULACRA2"),
 }
 
 
@@ -47,7 +47,8 @@ def plot(pairs: Mapping[str, Curves], title: str, path: Path) -> None:
         for axes in (left, right):
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
-    rows[0][0].legend(frameon=False)
+    handles, labels = rows[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     figure.suptitle(title)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -68,8 +68,8 @@ def whole_work(size: int, weights: Path | None) -> Work:
         goal = encoder(target)
 
     def distance(x: Tensor, _: Tensors) -> Tensor:
-        latent: Tensor = encoder(x).float()
-        return (latent - goal).square().mean()
+        value: Tensor = (encoder(x).float() - goal).square().mean()
+        return value
 
     terms: dict[str, Term] = {"distance": distance}
     if "lpips" in names:

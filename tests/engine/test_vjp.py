@@ -255,6 +255,16 @@ def tensorrt_complaint(proto: onnx.ModelProto) -> str | None:
     return None if builder.build_serialized_network(network, config) is not None else "does not build"
 
 
+@each(lambda c: True)
+def test_only_operators_that_every_engine_takes(case: Case) -> None:
+    """No transposed convolution, no scatter that adds, no second output of a pooling or a normalisation."""
+    refused = {"ConvTranspose", "MaxUnpool", "Attention", "GroupNormalization", "Einsum"}
+    for node in single(index_of(case))[1].graph.node:
+        assert node.op_type not in refused
+        assert not (node.op_type.startswith(("MaxPool", "LayerNorm")) and len(node.output) > 1)
+        assert not (node.op_type.startswith("Scatter") and any(a.name == "reduction" for a in node.attribute))
+
+
 def test_every_rule_is_covered() -> None:
     seen: set[str] = set()
     for case in CASES:

@@ -108,6 +108,7 @@ def test_backbone_and_linear_layers_apart(tmp_path: Path) -> None:
 def test_linear_layers_come_from_the_package_where_none_are_given(tmp_path: Path) -> None:
     backbone, _ = parts(original("squeeze"))
     save_file(backbone, tmp_path / "squeezenet.safetensors")
+    save_file({"0.weight": torch.zeros(2)}, tmp_path / "another_network.safetensors")
     (network,) = lpips.load("lpips-squeeze", [tmp_path])
     packaged_path = Path(theirs.__file__).parent / "weights" / "v0.1" / "squeeze.pth"
     packaged = torch.load(packaged_path, map_location="cpu", weights_only=True)

@@ -23,7 +23,9 @@ def compiled() -> tuple[engine.Program, engine.Program]:
     return tuple(engine.compile(m, engine="onnxruntime", precision="fp32") for m in (look, step))
 
 
-def session(compiled: tuple[engine.Program, engine.Program], limits: float = 1.0, cap: float = 8 / 255) -> engine.Session:
+def session(
+    compiled: tuple[engine.Program, engine.Program], limits: float = 1.0, cap: float = 8 / 255
+) -> engine.Session:
     look, step = compiled
     seen = look({"image": image(scene())})
     target = look({"image": image(scene(seed=5))})["latent"]
