@@ -38,6 +38,9 @@ _MARGIN = 0.998
 _SCORE_MARGIN = 0.05
 """Kept of the SSIMULACRA2 budget, in points."""
 
+_TRIES = 12
+"""Of lengths of δ; the first guesses usually land."""
+
 _LONGEST = 1.3
 """How far δ may be stretched where the budget was not used up."""
 
@@ -336,23 +339,22 @@ class _Run:
     def _fit(self, delta: Array) -> tuple[Levels, CloakReport]:
         """The largest multiple of δ whose 8-bit picture keeps every measure of the budget."""
         budget = self._objective.budget
-        kept: tuple[float, CloakReport] = (0.0, self._measure(self._original, 0.0))
-        scale, broken = 1.0, _LONGEST
-        for _ in range(6):
-            report = self._measure(self._levels(delta, scale), scale)
-            room = _room(report, budget)
+        kept, report = 0.0, self._measure(self._original, 0.0)
+        scale, broken = 1.0, 1.01 * _LONGEST
+        for _ in range(_TRIES):
+            tried = self._measure(self._levels(delta, scale), scale)
+            room = _room(tried, budget)
             if room >= 1.0:
-                kept = max(kept, (scale, report), key=lambda pair: pair[0])
+                kept, report = scale, tried
+                if room < 1.01 or scale >= _LONGEST:
+                    break
             else:
-                broken = min(broken, scale)
+                broken = scale
+            if broken - kept < 0.01 * broken:
+                break
             guess = min(scale * room, _LONGEST)
-            if room >= 1.0 and (room < 1.01 or scale >= _LONGEST):
-                break
-            low = kept[0]
-            scale = guess if low < guess < broken else 0.5 * (low + broken)
-            if broken - low < 0.01:
-                break
-        return self._levels(delta, kept[0]), kept[1]
+            scale = guess if kept < guess < broken else 0.5 * (kept + broken)
+        return self._levels(delta, kept), report
 
     def _measure(self, levels: Levels, scale: float) -> CloakReport:
         image = self._image.copy()

@@ -6,6 +6,7 @@ Its `INFERENCE_PRECISION_HINT` lowers a float32 graph to bf16 by itself. What mu
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 from collections.abc import Mapping
@@ -73,12 +74,12 @@ class OpenVinoProgram(HostProgram[Any]):
             "NUM_STREAMS": 1,  # one step at a time, all threads on it; requests then share one set of activations
             "INFERENCE_PRECISION_HINT": _HINT[precision],
         }
+        if options.cache_dir is not None:
+            config["CACHE_DIR"] = str(options.cache_dir)
         if options.threads is not None:
             config["INFERENCE_NUM_THREADS"] = options.threads
         try:
-            core = ov.Core()
-            if options.cache_dir is not None:
-                core.set_property({"CACHE_DIR": str(options.cache_dir)})
+            core = _core(ov)
             network = core.read_model(serialise(model)[0])
             islands = mark_islands(core, network, model) if precision == "bf16" else set()
             self._compiled = core.compile_model(network, "CPU", config)
@@ -107,17 +108,29 @@ class OpenVinoProgram(HostProgram[Any]):
     def run_once(self, bound: Any) -> None:
         """Run one step."""
         try:
-            bound.start_async()  # unlike infer(), builds no Python results
-            bound.wait()
+            try:
+                bound.start_async()  # unlike infer(), builds no Python results
+            finally:
+                bound.wait()  # whatever interrupts: the request writes into the buffers until it ends
         except Exception as error:
             raise BackendError(f"openvino failed while running: {reason(error)}") from error
+
+
+@functools.cache
+def _core(ov: Any) -> Any:
+    """The one Core of this process, never freed.
+
+    Each Core gives the main thread a stack for signals and puts the former one back when it goes. Freed in another
+    order than made, they leave a stack that is no longer there, and the next signal, Ctrl-C say, crashes.
+    """
+    return ov.Core()
 
 
 def _computes_bf16(ov: Any) -> bool:
     """By the processor's flags; where the system does not show them, by OpenVINO's own list."""
     if detect().features:
         return detect().computes_bf16
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in _core(ov).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _import() -> Any:
