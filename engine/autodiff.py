@@ -99,4 +99,4 @@ def _ones(tape: Tape, of: ir.Value) -> ir.Value:
 
 
 def _zeros(tape: Tape, value: ir.Value) -> ir.Value:
-    return tape.Mul(value, tape.constant(0.0, value.dtype))
+    return tape.Expand(tape.constant(0.0, value.dtype), dims(value))

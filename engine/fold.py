@@ -13,14 +13,15 @@ from engine.errors import InvalidModelError
 _GROWTH_LIMIT = 1 << 16
 """A result larger than this and than all its inputs stays a node: folding would only make the file bigger."""
 
-_NEVER = frozenset(
+RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 )
+"""Operators that give something else each time: never evaluated beforehand, nor twice."""
 
 
 def foldable(node: ir.Node) -> bool:
     """Whether every input is constant and the operator is a function of its inputs alone."""
-    if node.op_type in _NEVER:
+    if node.op_type in RANDOM:
         return False
     return all(v is None or v.const_value is not None for v in node.inputs)
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from engine.autodiff import backward
 from engine.errors import InvalidModelError
+from engine.fold import RANDOM
 from engine.passes.canonical import load
 from engine.passes.lower import lower
 from engine.passes.tidy import remove_dead
@@ -24,7 +25,7 @@ def value_and_grad(
     """A model that returns everything `model` does, and the gradient of one output.
 
     Args:
-        model: a path or a model, opset 13 to 23.
+        model: a path or a model, opset 13 to 25.
         of: name of a scalar output.
         wrt: names of floating inputs.
         shapes: input name → static shape, for inputs with dynamic axes.
@@ -33,7 +34,7 @@ def value_and_grad(
         A static model with the same inputs; outputs are the model's own plus `grad:<input>` for each of `wrt`.
 
     Raises:
-        InvalidModelError: not a valid model, or `of` or `wrt` name nothing fit.
+        InvalidModelError: not a valid model, one that was differentiated before, or `of` or `wrt` name nothing fit.
         UnsupportedOpError: an operator that cannot be compiled, or on the path and without a gradient rule.
         DynamicShapeError: an axis stays unknown.
     """
@@ -55,7 +56,7 @@ def companion(
     backward takes those and `cotangent:<of>` (shape of the output) and returns `grad:<input>` for each of `wrt`.
 
     Args:
-        model: a path or a model, opset 13 to 23.
+        model: a path or a model, opset 13 to 25.
         of: name of a floating output of any shape.
         wrt: names of floating inputs.
         shapes: input name → static shape, for inputs with dynamic axes.
@@ -66,41 +67,44 @@ def companion(
     joint = load(model, shapes)
     graph = joint.graph
     target = _output(graph, of)
-    own = list(graph.outputs)
+    own = len(graph.outputs)
+    _refuse_taken(graph, f"cotangent:{of}")
     cotangent = ir.Value(name=f"cotangent:{of}", shape=target.shape, type=target.type)
     graph.inputs.append(cotangent)
     gradients = backward(graph, target, _inputs(graph, wrt), cotangent)
     for name, gradient in zip(wrt, gradients, strict=True):
         add_output(graph, gradient, f"grad:{name}")
     lower(graph)
-    return _cut(joint, cotangent, [str(v.name) for v in own])
+    return _cut(joint, cotangent, own)
 
 
-def _cut(joint: ir.Model, cotangent: ir.Value, own: Sequence[str]) -> tuple[ir.Model, ir.Model]:
+def _cut(joint: ir.Model, cotangent: ir.Value, own: int) -> tuple[ir.Model, ir.Model]:
     """Splits a joint graph: what does not depend on the cotangent is the forward, the rest the backward."""
     graph = joint.graph
     late: set[ir.Value] = {cotangent}
     late_nodes: list[ir.Node] = []
+    ready = set(graph.initializers.values())  # and what is computed from them alone: cheaper than to save
     for node in graph:
         if any(v in late for v in node.inputs):
             late.update(node.outputs)
             late_nodes.append(node)
-    ready = {v for v in graph.initializers.values()}
+        elif node.op_type not in RANDOM and all(v is None or v in ready for v in node.inputs):
+            ready.update(node.outputs)
     crossing: dict[ir.Value, str] = {}
-    for value in [*(v for n in late_nodes for v in n.inputs), *graph.outputs[len(own) :]]:
+    for value in [*(v for n in late_nodes for v in n.inputs), *graph.outputs[own:]]:
         if value is not None and value not in late and value not in ready and value not in crossing:
             crossing[value] = f"saved:{len(crossing)}"
 
     forward, backward_ = joint.clone(), joint.clone()
     names = {str(v.name): tag for v, tag in crossing.items()}
-    kept = {str(n.name) for n in late_nodes}
-    _forward_half(forward.graph, names, cotangent_name=str(cotangent.name), own=len(own))
-    _backward_half(backward_.graph, names, kept, cotangent_name=str(cotangent.name), own=len(own))
+    kept = {str(n.name) for n in graph if all(v in late or v in ready for v in n.outputs)}
+    _forward_half(forward.graph, names, cotangent_name=str(cotangent.name), own=own)
+    _backward_half(backward_.graph, names, kept, cotangent_name=str(cotangent.name), own=own)
     return forward, backward_
 
 
 def _forward_half(graph: ir.Graph, names: Mapping[str, str], cotangent_name: str, own: int) -> None:
-    del graph.outputs[own:]
+    graph.outputs[own:] = []  # unlike del, takes their mark as outputs away
     values = {str(v.name): v for v in (*graph.inputs, *(v for n in graph for v in n.outputs))}
     for name, tag in names.items():
         add_output(graph, values[name], tag)
@@ -109,7 +113,7 @@ def _forward_half(graph: ir.Graph, names: Mapping[str, str], cotangent_name: str
 
 
 def _backward_half(graph: ir.Graph, names: Mapping[str, str], kept: set[str], cotangent_name: str, own: int) -> None:
-    del graph.outputs[:own]
+    graph.outputs[:own] = []
     values = {str(v.name): v for v in (*graph.inputs, *(v for n in graph for v in n.outputs))}
     cotangent = next(v for v in graph.inputs if v.name == cotangent_name)
     saved = []
@@ -118,8 +122,7 @@ def _backward_half(graph: ir.Graph, names: Mapping[str, str], kept: set[str], co
         values[name].replace_all_uses_with(value, replace_graph_outputs=True)
         saved.append(value)
     outputs = list(graph.outputs)
-    del graph.inputs[:]
-    graph.inputs.extend([*saved, cotangent])
+    graph.inputs[:] = [*saved, cotangent]
     for node in reversed(list(graph)):
         if node.name not in kept:
             graph.remove(node, safe=True)
@@ -133,11 +136,25 @@ def _backward_half(graph: ir.Graph, names: Mapping[str, str], kept: set[str], co
 
 
 def add_output(graph: ir.Graph, value: ir.Value, name: str) -> None:
-    """Makes `value` a graph output called `name`; a value that already is one, or is an input, gets an Identity."""
+    """Makes `value` a graph output called `name`; a value that already is one, or is an input, gets an Identity.
+
+    Raises:
+        InvalidModelError: the graph has a value of that name.
+    """
+    _refuse_taken(graph, name)
     if value.is_graph_output() or value.is_graph_input() or value.is_initializer():
         value = _identity(graph, value, name)
     value.name = name
     graph.outputs.append(value)
+
+
+def _refuse_taken(graph: ir.Graph, name: str) -> None:
+    values = (*graph.inputs, *graph.initializers.values(), *(v for n in graph for v in n.outputs))
+    if any(v.name == name for v in values):
+        raise InvalidModelError(
+            f"the model has a value {name!r} already, as models have that were differentiated before; start from the "
+            "forward model, or rename that value"
+        )
 
 
 def _identity(graph: ir.Graph, value: ir.Value, name: str) -> ir.Value:

@@ -127,7 +127,7 @@ def _rewire(model: ir.Model, path: Path, input_range: str) -> tuple[int | None, 
         for constant in (factor, offset):
             graph.register_initializer(constant)
         graph.insert_before(graph[0], [scaled, shifted])
-    del graph.outputs[1:]
+    graph.outputs[1:] = []
     graph.outputs[0].name = "latent"
     return axes[0], axes[2], axes[3]
 

@@ -58,10 +58,10 @@ class Update:
     """
 
     rate: float = 0.1
-    momentum: float = 0.8
+    momentum: float = 0.6
     memory: float = 0.9
     damping: float = 0.3
-    gain: float = 0.6
+    gain: float = 0.3
     ceiling: float = 6.0
 
 
@@ -77,7 +77,7 @@ class Objective:
     """
 
     budget: Budget = field(default_factory=Budget)
-    structure: float | None = 0.05
+    structure: float | None = 0.08
     steps: int = 40
     update: Update = field(default_factory=Update)
 

@@ -7,9 +7,9 @@ where a marked node is handed the sum rounded to bf16.
 Elsewhere, a node with the run-time attribute `DisablePrecisionConversion` is left alone, and so is what it is merged
 with in one kernel. Python can neither construct that attribute nor write it by value, but an IR file can hold one,
 and `Node.set_rt_info` takes what another node's `get_rt_info` gave: one is read from a small IR and handed to every
-node of an island. The mark is lost where the plugin replaces a node; Divide, Subtract, Softmax and Pad always would
-be, so these are guarded. For what is left, `lowered` looks at the compiled graph and names the nodes that are in
-bf16 all the same.
+node of an island. The mark is lost where the plugin replaces a node, so ops that it always replaces are either kept
+from it by another attribute or handed to it in the form it would turn them into (`_settle`). For what is left,
+`lowered` looks at the compiled graph and names the nodes that are in bf16 all the same.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from engine.errors import BackendError
 from engine.runtime.protocol import ISLAND
+from engine.runtime.streams import streams
 
 _KEY = "DisablePrecisionConversion_0"
 
@@ -34,9 +36,10 @@ _CARRIER = b"""<net name="carrier" version="11"><layers>
 <input><port id="0" precision="FP32"><dim>1</dim></port></input></layer>
 </layers><edges><edge from-layer="0" from-port="0" to-layer="1" to-port="0"/></edges></net>"""
 
-# Attributes that keep a node from being replaced by an unmarked one: a / b by a * b**-1, a - b by a + -1 * b.
-# Their presence counts, not their value.
+# Attributes that keep a node from being replaced: a / b by a * b**-1, a - b by a + -1 * b, what a constant
+# gives by a constant. Their presence counts, not their value.
 _GUARDS = {"Divide": "nonconvertable_divide_0", "Subtract": "dequantization_node_0"}
+_UNFOLDED = "DisableConstantFolding_0"
 
 _MATRIX_TYPES = {"Convolution", "Deconvolution", "MatMul", "FullyConnected"}  # in a compiled graph's words
 _TAIL_ENDS = {  # in a model's words: where the plugin stops on its way back from the outputs
@@ -49,8 +52,15 @@ _TAIL_ENDS = {  # in a model's words: where the plugin stops on its way back fro
 }
 
 
+_POINTWISE = ("Add", "Clamp", "Divide", "Multiply", "Subtract", "Pad")
+_CHANNELS = 4
+
+
 def mark_islands(core: Any, network: Any, model: ir.Model) -> set[str]:
     """Mark in `network` (an `openvino.Model` read from `model`) every node that `model` wants in fp32.
+
+    So is the way of a picture from an input into a convolution, and that convolution: it costs next to nothing with
+    three channels, and small changes of a picture drown in bf16, where 1 is followed by 1 + 2/255.
 
     Returns:
         The friendly names of all nodes to be kept in fp32, for `lowered`.
@@ -65,41 +75,48 @@ def mark_islands(core: Any, network: Any, model: ir.Model) -> set[str]:
         for output in node.outputs
         if output.name
     }
-    if not names:
+    pictures = _pictures(network)
+    if not names and not pictures:
         return set()
     carrier = core.read_model(_CARRIER)
     info = dict(carrier.get_parameters()[0].get_rt_info().items())
     if _KEY not in info:
         raise BackendError("this openvino cannot keep chosen nodes in fp32; install openvino 2026.4 or later")
-    wanted: set[str] = set()
     tail = _tail(network)
-    for node in _islands(network, names):
-        wanted.add(node.get_friendly_name())
-        if node.get_friendly_name() in tail:
-            continue
-        kept = _settle(node)
-        kept.set_rt_info(info[_KEY], _KEY)
-        if guard := _GUARDS.get(kept.get_type_name()):
-            kept.set_rt_info("", guard)
-    return wanted
+    island = _islands(network, names)
+    wanted = {node.get_friendly_name() for node in island}
+    marked = [node for node in island if node.get_friendly_name() not in tail]
+    reading = streams(marked)
+    for node in marked:
+        for part in _settle(node) if node.get_friendly_name() not in reading else ():
+            part.set_rt_info(info[_KEY], _KEY)
+    for node in pictures:
+        if node.get_friendly_name() not in wanted | tail:
+            for part in _settle(node):
+                part.set_rt_info(info[_KEY], _KEY)
+    return wanted - reading
 
 
 def lowered(compiled: Any, names: Iterable[str]) -> list[str]:
     """Nodes to be kept in fp32 that the compiled model computes in bf16 all the same, by friendly name.
 
-    Not counted: what runs inside a convolution or matrix product, which accumulates in fp32.
+    Not counted: what runs inside a convolution, a matrix product or a sum with an fp32 result, which compute in fp32
+    whatever they read.
     """
     wanted = set(names)
     found: set[str] = set()
     if wanted:
         for node in compiled.get_runtime_model().get_ops():
             info = {key: value.astype(str) for key, value in node.get_rt_info().items() if key in _EXECUTED}
-            if info.get("runtimePrecision") == "bf16" and info.get("layerType") not in _MATRIX_TYPES:
+            kind, precision = info.get("layerType"), info.get("runtimePrecision")
+            if kind == "Reduce":
+                precision = info.get("outputPrecisions") if precision == "bf16" else precision
+            if precision == "bf16" and kind not in _MATRIX_TYPES:
                 found |= wanted.intersection(info.get("originalLayersNames", "").split(","))
     return sorted(found)
 
 
-_EXECUTED = ("runtimePrecision", "layerType", "originalLayersNames")
+_EXECUTED = ("runtimePrecision", "outputPrecisions", "layerType", "originalLayersNames")
 
 
 def _tail(network: Any) -> set[str]:
@@ -114,6 +131,28 @@ def _tail(network: Any) -> set[str]:
                 tail.add(source.get_friendly_name())
                 waiting.append(source)
     return tail
+
+
+def _pictures(network: Any) -> list[Any]:
+    """What leads a picture (B, at most 4 channels, H, W) from an input to convolutions, and these, in order."""
+    found: dict[str, Any] = {}
+    shown: set[str] = set()
+    for node in network.get_ordered_ops():
+        name, kind = node.get_friendly_name(), node.get_type_name()
+        if node.get_output_size() != 1 or kind in ("Constant", "Result"):
+            continue
+        sources = [node.input_value(i).get_node() for i in range(node.get_input_size())]
+        reads = any(source.get_friendly_name() in shown for source in sources)
+        shape = list(node.get_output_shape(0))
+        if kind == "Convolution":
+            if reads:
+                found[name] = node
+        elif kind == "Parameter" or (reads and kind in _POINTWISE):
+            if len(shape) == 4 and shape[1] <= _CHANNELS:
+                shown.add(name)
+                if kind != "Parameter":
+                    found[name] = node
+    return list(found.values())
 
 
 def _islands(network: Any, names: set[str]) -> list[Any]:
@@ -131,31 +170,54 @@ def _islands(network: Any, names: set[str]) -> list[Any]:
     return chosen[::-1]
 
 
-def _settle(node: Any) -> Any:
-    """The node itself, or in its place the same op in the version that the plugin would have turned it into."""
-    older = _OLDER.get(node.get_type_name())
-    replacement = older(node) if older else None
-    if replacement is None:
-        return node
+def _settle(node: Any) -> list[Any]:
+    """What to mark: the node, guarded, or what was put in its place, the op the plugin would have turned it into."""
+    from openvino import opset1
     from openvino.utils import replace_node
 
+    kind = node.get_type_name()
+    if kind in _GUARDS:
+        node.set_rt_info("", _GUARDS[kind])
+        first = node.input_value(0).get_node()
+        if first.get_type_name() != "Constant":
+            return [node]
+        same = _opaque(opset1, first)
+        node.input(0).replace_source_output(same.output(0))
+        return [same, node]
+    if kind not in _OLDER:
+        return [node]
+    older = _OLDER[kind](opset1, node, [node.input_value(i) for i in range(node.get_input_size())])
     name = node.get_friendly_name()
-    replace_node(node, replacement)
-    replacement.set_friendly_name(name)
-    return replacement
+    replace_node(node, older)
+    older.set_friendly_name(name)
+    return [older]
 
 
-def _softmax(node: Any) -> Any:
-    from openvino import opset1
+def _opaque(ops: Any, constant: Any) -> Any:
+    """The same values, in what the plugin does not take for a constant.
 
-    return opset1.softmax(node.input_value(0), node.get_attributes()["axis"] % len(node.get_output_shape(0)))
+    It merges an op that has one constant operand into the kernel before it, whichever of the two the constant is:
+    c / x would come out as x / c and c - x as x - c. Unguarded there are no such ops, so it never happens.
+    """
+    from openvino.op import Constant
+
+    shape = np.array(constant.get_output_shape(0), np.int64)
+    same = ops.reshape(ops.constant(constant.get_data()[None]), Constant(shape), False)
+    same.set_rt_info("", _UNFOLDED)
+    return same
 
 
-def _pad(node: Any) -> Any:
-    from openvino import opset1
-
-    data, begin, end, *value = (node.input_value(i) for i in range(node.get_input_size()))
-    return opset1.pad(data, begin, end, node.get_attributes()["pad_mode"], *value)
+def _softmax(ops: Any, node: Any, operands: list[Any]) -> Any:
+    return ops.softmax(operands[0], node.get_attributes()["axis"] % len(node.get_output_shape(0)))
 
 
-_OLDER: dict[str, Callable[[Any], Any]] = {"Softmax": _softmax, "Pad": _pad}
+def _pad(ops: Any, node: Any, operands: list[Any]) -> Any:
+    data, begin, end, *value = operands
+    return ops.pad(data, begin, end, node.get_attributes()["pad_mode"], *value)
+
+
+def _broadcast(ops: Any, node: Any, operands: list[Any]) -> Any:
+    return ops.broadcast(operands[0], ops.constant(np.array(node.get_output_shape(0), np.int64)))
+
+
+_OLDER: dict[str, Callable[[Any, Any, list[Any]], Any]] = {"Broadcast": _broadcast, "Pad": _pad, "Softmax": _softmax}

@@ -14,6 +14,7 @@ from engine.vjp import (
     pool,
     reduce,
     resize,
+    sample,
     shape,
     trigonometric,
 )
@@ -33,6 +34,7 @@ _FAMILIES = (
     pool,
     reduce,
     resize,
+    sample,
     shape,
     trigonometric,
 )

@@ -72,7 +72,7 @@ class _Groups:
         t, spatial = self.t, list(range(2, 2 + len(self.size)))
         mean = t.ReduceMean(self.x, spatial, keepdims=1)
         squares = t.ReduceSumSquare(t.Sub(self.x, mean), spatial, keepdims=1)
-        within = t.Mul(self.of_channels(squares), 1.0 / math.prod(self.size))
+        within = self.of_channels(t.Mul(squares, 1.0 / math.prod(self.size)))
         mean = self.of_channels(mean)
         if self.shape[1] > 1:
             channel, mean = mean, t.ReduceMean(mean, [2], keepdims=1)

@@ -27,9 +27,8 @@ NO_GRADIENT = frozenset(
 """Operators whose derivative is zero or undefined everywhere: no gradient flows through them."""
 
 REFUSED = frozenset(
-    "If Loop Scan StringConcat StringNormalizer StringSplit RegexFullMatch LabelEncoder TfIdfVectorizer "
-    "SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SequenceMap "
-    "SplitToSequence ConcatFromSequence Optional OptionalGetElement OptionalHasElement".split()
+    "If Loop Scan StringConcat StringNormalizer StringSplit RegexFullMatch LabelEncoder TfIdfVectorizer SequenceMap "
+    "Optional OptionalGetElement OptionalHasElement".split()
 )
 """Operators that no compiled static graph can hold: refused by name when a model is read."""
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
-from onnx import helper, numpy_helper, parser
+from onnx import helper, numpy_helper
 
 from engine import (
     DynamicShapeError,
@@ -20,52 +18,7 @@ from engine import (
     load,
     value_and_grad,
 )
-from engine.tape import OPSET
-
-
-def parsed(
-    body: str, signature: str = "(float[2,3] x) => (float[] y)", opset: int = 17, functions: str = ""
-) -> onnx.ModelProto:
-    """A model in ONNX' text form."""
-    imports = f'opset_import: ["" : {opset}, "local" : 1]'
-    return parser.parse_model(f"<ir_version: 8, {imports}> main {signature} {{ {body} }} {functions}")
-
-
-def run(model: onnx.ModelProto | ir.Model, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    proto = ir.to_proto(model) if isinstance(model, ir.Model) else model
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [o.name for o in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
-
-
-def data(*shape: int) -> np.ndarray:
-    return np.random.default_rng(5).uniform(0.1, 1, shape).astype(np.float32)
-
-
-def assert_same(model: onnx.ModelProto, canonical: ir.Model, **feeds: np.ndarray) -> None:
-    """Canonical in form, and equal in value to the model as it was written."""
-    graph = canonical.graph
-    onnx.checker.check_model(ir.to_proto(canonical), full_check=True)
-    assert graph.opset_imports == {"": OPSET}
-    assert not canonical.functions
-    names = [node.name for node in graph]
-    assert len(set(names)) == len(names)
-    assert all(names)
-    for node in graph:
-        assert node.op_type not in ("Constant", "Shape", "Dropout", "Identity") or node.outputs[0].is_graph_output()
-        assert all(
-            v.dtype is not None and v.shape is not None and v.shape.is_static() for v in node.outputs if v.uses()
-        )
-    written = onnx.ModelProto()
-    written.CopyFrom(model)
-    for node in written.graph.node:
-        node.name = ""  # ONNX Runtime refuses repeated names
-    want, got = run(written, feeds), run(canonical, feeds)
-    assert want.keys() == got.keys()
-    for name, array in want.items():
-        np.testing.assert_allclose(got[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
+from tests.engine.written import assert_same, data, parsed, run
 
 
 def test_local_functions_are_inlined() -> None:
@@ -190,6 +143,20 @@ def test_shape_arithmetic_is_computed_beforehand() -> None:
     assert canonical.graph.inputs[0].shape == ir.Shape((2, 4, 3))
 
 
+def test_a_shape_behind_an_identity_is_known() -> None:
+    model = parsed(
+        """
+        s = Identity (shape)  t = Identity (s)  i = Identity (x)  r = Reshape (i, t)
+        e = Exp (r)  y = ReduceSum <keepdims = 0> (e)
+        """,
+        "(float[2,3] x) => (float[] y, int64[2] s)",
+        shape=np.asarray([3, 2]),
+    )
+    canonical = load(model)
+    assert_same(model, canonical, x=data(2, 3))
+    assert [node.op_type for node in canonical.graph] == ["Identity", "Reshape", "Exp", "ReduceSum"]
+
+
 def test_dropout_and_batch_normalization_in_inference_form() -> None:
     body = """
     r = Constant <value_float = 0.5> ()
@@ -249,12 +216,6 @@ def test_a_shape_that_depends_on_the_data_is_named() -> None:
     ("body", "named"),
     [
         (
-            "c = Constant <value = bool {1}> ()  "
-            "y = If <then_branch = a () => (float[] p) { p = ReduceSum <keepdims = 0> (x) }, "
-            "else_branch = b () => (float[] q) { q = ReduceMax <keepdims = 0> (x) }> (c)",
-            "If",
-        ),
-        (
             "n = Constant <value_int = 3> ()  c = Constant <value = bool {1}> ()  s = ReduceSum <keepdims = 0> (x)  "
             "y = Loop <body = b (int64 i, bool k, float[] u) => (bool l, float[] w) "
             "{ l = Identity (k) w = Add (u, u) }> (n, c, s)",
@@ -266,14 +227,10 @@ def test_a_shape_that_depends_on_the_data_is_named() -> None:
             "{ t = ReduceSum <keepdims = 0> (r) v = Add (u, t) w = Identity (r) }> (z, x)",
             "Scan",
         ),
-        (
-            "q = SequenceConstruct (x, x)  i = Constant <value_int = 0> ()  "
-            "a = SequenceAt (q, i)  y = ReduceSum <keepdims = 0> (a)",
-            "SequenceConstruct",
-        ),
+        ("o = Optional (x)  p = OptionalGetElement (o)  y = ReduceSum <keepdims = 0> (p)", "Optional"),
         ("y = local.mystery (x)", "mystery"),
     ],
-    ids=["If", "Loop", "Scan", "sequence", "other domain"],
+    ids=["Loop", "Scan", "optional", "other domain"],
 )
 def test_what_no_static_graph_can_hold_is_refused_by_name(body: str, named: str) -> None:
     with pytest.raises(UnsupportedOpError, match=named):
@@ -284,12 +241,25 @@ def test_control_flow_inside_a_function_is_refused_too() -> None:
     functions = """
     <domain: "local", opset_import: ["" : 17]>
     hidden (a) => (c) {
+        n = Constant <value_int = 3> ()
         t = Constant <value = bool {1}> ()
-        c = If <then_branch = p () => (u) { u = Exp (a) }, else_branch = q () => (v) { v = Sin (a) }> (t)
+        c = Loop <body = b (int64 i, bool k, float[2,3] u) => (bool l, float[2,3] w) {
+            l = Identity (k)  w = Exp (u) }> (n, t, a)
     }
     """
-    with pytest.raises(UnsupportedOpError, match="If"):
+    with pytest.raises(UnsupportedOpError, match="Loop"):
         load(parsed("h = local.hidden (x)  y = ReduceSum <keepdims = 0> (h)", functions=functions))
+
+
+def test_functions_that_do_not_fit_their_calls() -> None:
+    functions = """
+    <domain: "local", opset_import: ["" : 17, "local" : 1]>
+    a (u) => (v) { v = local.b (u) }
+    <domain: "local", opset_import: ["" : 17, "local" : 1]>
+    b (u) => (v) { v = local.a (u) }
+    """
+    with pytest.raises(InvalidModelError, match="functions"):
+        load(parsed("h = local.a (x)  y = ReduceSum <keepdims = 0> (h)", functions=functions))
 
 
 def test_strings_are_refused() -> None:
@@ -433,6 +403,24 @@ def test_files_that_are_no_model(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(InvalidModelError, match=r"broken\.onnx"):
         load(path)
+
+
+def test_models_in_memory_that_are_broken(tmp_path: Path) -> None:
+    twice = parsed("a = Exp (x)  y = ReduceSum <keepdims = 0> (a)")
+    twice.graph.node[0].output[0] = "y"
+    with pytest.raises(InvalidModelError, match="in memory"):
+        load(twice)
+    path = tmp_path / "model.onnx"
+    model = parsed("p = MatMul (x, w)  y = ReduceSum <keepdims = 0> (p)", w=data(3, 64))
+    onnx.save(model, path, save_as_external_data=True, location="elsewhere.bin", size_threshold=0)
+    with pytest.raises(InvalidModelError, match=r"elsewhere\.bin"):
+        load(onnx.load(path, load_external_data=False))
+
+
+def test_nodes_in_a_circle() -> None:
+    model = parsed("a = Add (x, b)  b = Exp (a)  y = ReduceSum <keepdims = 0> (b)")
+    with pytest.raises(InvalidModelError, match="cycle"):
+        load(model)
 
 
 def test_files_that_are_missing(tmp_path: Path) -> None:

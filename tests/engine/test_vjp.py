@@ -83,9 +83,15 @@ def single(index: int) -> tuple[Built, onnx.ModelProto, list[np.ndarray]]:
 
 
 @cache
+def double(index: int) -> tuple[Built, onnx.ModelProto, list[np.ndarray]]:
+    """The float64 gradient model of `CASES[index]`."""
+    return differentiated(CASES[index], ir.DataType.DOUBLE)
+
+
+@cache
 def reference(index: int) -> tuple[Built, dict[str, np.ndarray]]:
-    """Every output of the float64 gradient model of `CASES[index]`, on the fp32 data."""
-    built, proto, _ = differentiated(CASES[index], ir.DataType.DOUBLE)
+    """Every output of that, on the fp32 data."""
+    built, proto, _ = double(index)
     return built, run_reference(proto, built.feeds)
 
 
@@ -136,7 +142,7 @@ def index_of(case: Case) -> int:
 def test_gradient_equals_central_differences(case: Case) -> None:
     """One random direction: (f(x + hv) − f(x − hv)) / 2h = ⟨∇f, v⟩."""
     built, outputs = reference(index_of(case))
-    feeds, proto = built.feeds, differentiated(case, ir.DataType.DOUBLE)[1]
+    feeds, proto = built.feeds, double(index_of(case))[1]
     random = np.random.default_rng(2)
     step, slope, scale = 1e-6, 0.0, 1e-6
     directions = {n: random.uniform(-1, 1, feeds[n].shape) for n in built.wrt}

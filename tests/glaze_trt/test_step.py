@@ -70,7 +70,7 @@ def test_nothing_moves_where_the_cap_is_zero(compiled) -> None:
 
 
 def test_a_broken_limit_raises_its_weight_and_a_kept_one_lowers_it(compiled) -> None:
-    tight, loose = session(compiled, limits=1e-4), session(compiled, limits=1e4)
+    tight, loose = session(compiled, limits=1e-9), session(compiled, limits=1e4)
     for run in (tight, loose):
         run.advance(6)
     for name in NAMES:
