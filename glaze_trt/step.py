@@ -58,7 +58,8 @@ def step(nets: Nets, constraints: Sequence[str], update: Update, constants: Mapp
     """The step graph.
 
     Inputs that stay: `picture` (1, 3, H, W) in [0,1]; `cap` (1, 1, H, W), the largest |δ| per pixel; `target`, the
-    wanted latent; `steps`, the length of the schedule; `limit_<constraint>` scalars; and the constants of `look` but its latent.
+    wanted latent; `steps`, the length of the schedule; `limit_<constraint>` scalars; and what `look` returns but its
+    latent.
     Inputs that are carried: see `carried`. Outputs beside them: `distance`, the mean squared feature distance, and
     one scalar per constraint, all at the δ that came in.
 
@@ -66,7 +67,7 @@ def step(nets: Nets, constraints: Sequence[str], update: Update, constants: Mapp
         nets: the networks.
         constraints: a selection of `CONSTRAINTS`.
         update: the constants of the update.
-        constants: name → shape of the constants of `look` but its latent.
+        constants: name → shape of what `look` returns but its latent.
     """
     graph = _graph("step")
     size = dims(nets.encoder.graph.inputs[0])

@@ -36,8 +36,8 @@ _CARRIER = b"""<net name="carrier" version="11"><layers>
 <input><port id="0" precision="FP32"><dim>1</dim></port></input></layer>
 </layers><edges><edge from-layer="0" from-port="0" to-layer="1" to-port="0"/></edges></net>"""
 
-# Attributes that keep a node from being replaced: a / b by a * b**-1, a - b by a + -1 * b, what a constant
-# gives by a constant. Their presence counts, not their value.
+# Attributes that keep a node from being replaced: a / b by a * b**-1, a - b by a + -1 * b, an op on a
+# constant by a constant. Their presence counts, not their value.
 _GUARDS = {"Divide": "nonconvertable_divide_0", "Subtract": "dequantization_node_0"}
 _UNFOLDED = "DisableConstantFolding_0"
 
@@ -51,16 +51,15 @@ _TAIL_ENDS = {  # in a model's words: where the plugin stops on its way back fro
     "Interpolate",
 }
 
-
-_POINTWISE = ("Add", "Clamp", "Divide", "Multiply", "Subtract", "Pad")
-_CHANNELS = 4
+_CHANNELS = 4  # of a picture, or a latent, at most
+_POINTWISE = ("Add", "Clamp", "Divide", "Multiply", "Pad", "Subtract")  # what may happen to it before a convolution
 
 
 def mark_islands(core: Any, network: Any, model: ir.Model) -> set[str]:
     """Mark in `network` (an `openvino.Model` read from `model`) every node that `model` wants in fp32.
 
     So is the way of a picture from an input into a convolution, and that convolution: it costs next to nothing with
-    three channels, and small changes of a picture drown in bf16, where 1 is followed by 1 + 2/255.
+    three channels, and small changes of a picture drown in bf16, whose numbers are 1/256 apart below 1.
 
     Returns:
         The friendly names of all nodes to be kept in fp32, for `lowered`.
@@ -81,6 +80,8 @@ def mark_islands(core: Any, network: Any, model: ir.Model) -> set[str]:
     carrier = core.read_model(_CARRIER)
     info = dict(carrier.get_parameters()[0].get_rt_info().items())
     if _KEY not in info:
+        if not names:
+            return set()
         raise BackendError("this openvino cannot keep chosen nodes in fp32; install openvino 2026.4 or later")
     tail = _tail(network)
     island = _islands(network, names)
@@ -134,25 +135,22 @@ def _tail(network: Any) -> set[str]:
 
 
 def _pictures(network: Any) -> list[Any]:
-    """What leads a picture (B, at most 4 channels, H, W) from an input to convolutions, and these, in order."""
-    found: dict[str, Any] = {}
+    """What leads pictures (B, few channels, H, W) from inputs to convolutions, and these convolutions, in order."""
+    found: list[Any] = []
     shown: set[str] = set()
     for node in network.get_ordered_ops():
-        name, kind = node.get_friendly_name(), node.get_type_name()
-        if node.get_output_size() != 1 or kind in ("Constant", "Result"):
+        kind = node.get_type_name()
+        sources = [node.input_value(i).get_node().get_friendly_name() for i in range(node.get_input_size())]
+        if kind == "Parameter" or (kind in _POINTWISE and not shown.isdisjoint(sources)):
+            shape = node.get_output_shape(0)
+            if len(shape) != 4 or shape[1] > _CHANNELS:
+                continue
+            shown.add(node.get_friendly_name())
+        elif kind != "Convolution" or shown.isdisjoint(sources):
             continue
-        sources = [node.input_value(i).get_node() for i in range(node.get_input_size())]
-        reads = any(source.get_friendly_name() in shown for source in sources)
-        shape = list(node.get_output_shape(0))
-        if kind == "Convolution":
-            if reads:
-                found[name] = node
-        elif kind == "Parameter" or (reads and kind in _POINTWISE):
-            if len(shape) == 4 and shape[1] <= _CHANNELS:
-                shown.add(name)
-                if kind != "Parameter":
-                    found[name] = node
-    return list(found.values())
+        if kind != "Parameter":
+            found.append(node)
+    return found
 
 
 def _islands(network: Any, names: set[str]) -> list[Any]:
@@ -194,15 +192,12 @@ def _settle(node: Any) -> list[Any]:
 
 
 def _opaque(ops: Any, constant: Any) -> Any:
-    """The same values, in what the plugin does not take for a constant.
+    """The same values, in what the plugin does not take for a constant: an op that is not folded.
 
-    It merges an op that has one constant operand into the kernel before it, whichever of the two the constant is:
-    c / x would come out as x / c and c - x as x - c. Unguarded there are no such ops, so it never happens.
+    The plugin merges an op with one constant operand into the kernel before it, whichever of the two the constant is,
+    so that a guarded c / x comes out as x / c, and c - x as x - c. (Unguarded, it has no such ops.)
     """
-    from openvino.op import Constant
-
-    shape = np.array(constant.get_output_shape(0), np.int64)
-    same = ops.reshape(ops.constant(constant.get_data()[None]), Constant(shape), False)
+    same = ops.maximum(constant, constant)
     same.set_rt_info("", _UNFOLDED)
     return same
 

@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from engine import value_and_grad
 from engine.errors import BackendError, DynamicShapeError, FeedError
 from engine.runtime import Session, available_engines, compile
 from engine.runtime.openvino import EMULATE
@@ -185,6 +186,134 @@ def test_islands_stay_in_fp32():
     everything = {"high", "mean", "centred", "square", "energy", "ratio", "apart", "wide"}
     assert error(everything) < 0.01
     assert not error(()) < 0.05  # without marks the plugin does lower them (here to 0 / 0)
+
+
+@needs_bf16
+@pytest.mark.parametrize("before", ["sum", "convolution"])
+@pytest.mark.parametrize(("op", "inputs"), [("Div", "c s"), ("Div", "s c"), ("Sub", "c s"), ("Sub", "s c")])
+def test_operands_of_an_island_keep_their_order(before, op, inputs):
+    """The plugin merges these into the kernel before them, where it takes the constant for the second operand."""
+    first = [node("ReduceMean", "x axes", "s")] if before == "sum" else [node("Conv", "x one", "s")]
+    nodes = [*first, node(op, inputs, "r"), node("Conv", "r one", "y")]
+    constants = {"c": np.full((1, 16, 1, 1), 3, np.float32), "axes": np.array([2, 3])}
+    constants["one"] = np.eye(16, dtype=np.float32).reshape(16, 16, 1, 1)
+    shape = (1, 16, 1, 1) if before == "sum" else SHAPE
+    x = image() + 1
+    s = x.mean((2, 3), keepdims=True) if before == "sum" else x
+    expected = {"Div c s": 3 / s, "Div s c": s / 3, "Sub c s": 3 - s, "Sub s c": s - 3}[f"{op} {inputs}"]
+    program = compile(make_model(nodes, {"x": SHAPE}, {"y": shape}, constants, {"s", "r"}), "openvino", "bf16")
+    assert program.notes == ()
+    np.testing.assert_allclose(program({"x": x})["y"], expected, rtol=0.02, atol=0.02)
+
+
+@needs_bf16
+def test_constants_of_an_island_are_not_rounded():
+    nodes = [
+        node("ReduceMean", "x axes", "s"),
+        node("Sub", "high s", "r"),
+        node("Sub", "r high", "minus"),
+        node("Conv", "minus one", "y"),
+    ]
+    constants = {"high": np.full((1, 16, 1, 1), 1003.123, np.float32), "axes": np.array([2, 3])}
+    constants["one"] = np.eye(16, dtype=np.float32).reshape(16, 16, 1, 1)
+    model = make_model(nodes, {"x": SHAPE}, {"y": (1, 16, 1, 1)}, constants, {"s", "r", "minus"})
+    found = compile(model, "openvino", "bf16")({"x": image()})["y"]
+    np.testing.assert_allclose(found, -image().mean((2, 3), keepdims=True), rtol=0.01)
+
+
+def network(channels: int = 32, size: int = 24) -> ir.Model:
+    """A VAE encoder in small: residual blocks of GroupNorm, SiLU and Conv, attention, and a squared error."""
+    rng = np.random.default_rng(5)
+    nodes, constants = [], {}
+
+    def weights(name, *shape, scale=None):
+        scale = scale or 1 / np.sqrt(np.prod(shape[1:]))
+        constants[name] = (rng.standard_normal(shape) * scale).astype(np.float32)
+        return name
+
+    def normal(x, name):
+        constants[f"{name}.a"] = rng.uniform(0.5, 1.5, channels).astype(np.float32)
+        weights(f"{name}.b", channels, scale=0.3)
+        nodes.append(node("GroupNormalization", f"{x} {name}.a {name}.b", name, num_groups=8, epsilon=1e-6))
+        return name
+
+    def conv(x, name, to=channels, of=channels):
+        weight, bias = weights(f"{name}.w", to, of, 3, 3), weights(f"{name}.b", to, scale=0.1)
+        nodes.append(node("Conv", f"{x} {weight} {bias}", name, pads=[1] * 4))
+        return name
+
+    def block(x, name):
+        h = x
+        for i in (1, 2):
+            h = normal(h, f"{name}.n{i}")
+            nodes.extend([node("Sigmoid", h, f"{h}.s"), node("Mul", f"{h} {h}.s", f"{h}.silu")])
+            h = conv(f"{h}.silu", f"{name}.c{i}")
+        nodes.append(node("Add", f"{x} {h}", name))
+        return name
+
+    def attention(x, name):
+        constants["rows"], constants["back"] = np.array([1, channels, -1]), np.array([1, channels, size, size])
+        constants["root"] = np.float32(channels**-0.5)
+        nodes.append(node("Reshape", f"{normal(x, f'{name}.n')} rows", f"{name}.flat"))
+        nodes.append(node("Transpose", f"{name}.flat", f"{name}.t", perm=[0, 2, 1]))
+        for part in "qkv":
+            nodes.append(node("MatMul", f"{name}.t {weights(f'{name}.{part}w', channels, channels)}", f"{name}.{part}"))
+        nodes.extend(
+            [
+                node("Transpose", f"{name}.k", f"{name}.kt", perm=[0, 2, 1]),
+                node("MatMul", f"{name}.q {name}.kt", f"{name}.raw"),
+                node("Mul", f"{name}.raw root", f"{name}.scores"),
+                node("Softmax", f"{name}.scores", f"{name}.p", axis=-1),
+                node("MatMul", f"{name}.p {name}.v", f"{name}.o"),
+                node("Transpose", f"{name}.o", f"{name}.ot", perm=[0, 2, 1]),
+                node("Reshape", f"{name}.ot back", f"{name}.y"),
+                node("Add", f"{x} {name}.y", name),
+            ]
+        )
+        return name
+
+    conv("image", "stem", of=3)
+    conv(block(attention(block("stem", "b1"), "at"), "b2"), "latent", to=4)
+    nodes.extend(
+        [
+            node("Sub", "latent goal", "d"),
+            node("Mul", "d d", "d2"),
+            node("ReduceMean", "d2", "loss", keepdims=0),
+        ]
+    )
+    shapes = {"image": (1, 3, size, size), "goal": (1, 4, size, size)}
+    return make_model(nodes, shapes, {"loss": ()}, constants)
+
+
+@needs_bf16
+def test_gradient_through_normalisations_in_bf16():
+    model = value_and_grad(network(), "loss", ["image"])
+    assert any(n.metadata_props.get(ISLAND) == "fp32" for n in model.graph)
+    rng = np.random.default_rng(6)
+    feed = {
+        name: rng.random(tuple(value.shape.numpy()), np.float32)
+        for name, value in ((v.name, v) for v in model.graph.inputs)
+    }
+    exact = compile(model, "onnxruntime", "fp32")(feed)["grad:image"].ravel()
+    program = compile(model, "openvino", "bf16")
+    assert program.notes == ()
+    found = program(feed)["grad:image"].ravel()
+    assert found @ exact / np.linalg.norm(found) / np.linalg.norm(exact) > 0.998
+    assert 0.98 < np.linalg.norm(found) / np.linalg.norm(exact) < 1.02
+
+
+@needs_bf16
+def test_a_picture_enters_its_first_convolution_unrounded():
+    steps = np.linspace(0.5, 0.5 + 2**-9, 16, dtype=np.float32)  # as one number in bf16
+    x = np.broadcast_to(steps, (1, 3, 16, 16)).copy()
+    slope = np.array([-1, 0, 1], np.float32) * 2**9
+    nodes = [node("Sub", "x half", "centred"), node("Conv", "centred w", "c"), node("Relu", "c", "r")]
+    nodes.append(node("Conv", "r one", "y"))
+    constants = {"half": np.float32(0.5), "w": np.broadcast_to(slope, (4, 3, 1, 3)).copy()}
+    constants["one"] = np.eye(4, dtype=np.float32).reshape(4, 4, 1, 1)
+    model = make_model(nodes, {"x": (1, 3, 16, 16)}, {"y": (1, 4, 16, 14)}, constants)
+    expected = compile(model, "onnxruntime", "fp32")({"x": x})["y"]
+    np.testing.assert_allclose(compile(model, "openvino", "bf16")({"x": x})["y"], expected, rtol=0.01)
 
 
 @needs_bf16

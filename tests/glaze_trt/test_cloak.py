@@ -10,7 +10,7 @@ from ssimulacra2 import compute_ssimulacra2
 import glaze_trt
 from glaze_trt.cloak import Cloaker, make_objective
 from glaze_trt.errors import PictureError, UsageError
-from tests.glaze_trt.scenes import scene
+from tests.glaze_trt.scene import waves
 
 
 def score(a: np.ndarray, b: np.ndarray) -> float:
@@ -27,8 +27,8 @@ def cloaker() -> Cloaker:
 
 @pytest.mark.parametrize("intensity", ["low", "default", "high"])
 def test_the_picture_keeps_its_budget(intensity: str) -> None:
-    original = scene()
-    result = glaze_trt.cloak(original, target=scene(seed=5), steps=10, intensity=intensity)
+    original = waves()
+    result = glaze_trt.cloak(original, target=waves(seed=5), steps=10, intensity=intensity)
     budget = result.report.budget
     assert score(original, result.rgb) >= budget.ssimulacra2
     assert np.abs(result.rgb.astype(int) - original).max() <= budget.linf * 255 + 1e-6
@@ -39,35 +39,35 @@ def test_the_picture_keeps_its_budget(intensity: str) -> None:
 
 def test_a_larger_budget_buys_more() -> None:
     gains = [
-        glaze_trt.cloak(scene(), target=scene(seed=5), steps=10, intensity=name).report.progress
+        glaze_trt.cloak(waves(), target=waves(seed=5), steps=10, intensity=name).report.progress
         for name in ("low", "high")
     ]
     assert gains[1] > 1.2 * gains[0]
 
 
 def test_the_same_seed_gives_the_same_picture_and_another_seed_another(cloaker: Cloaker) -> None:
-    first, again, other = (cloaker(scene(), target=scene(seed=5), seed=seed).rgb for seed in (3, 3, 4))
+    first, again, other = (cloaker(waves(), target=waves(seed=5), seed=seed).rgb for seed in (3, 3, 4))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
 def test_bf16_and_fp32_engines_cloak_alike() -> None:
     reports = [
-        glaze_trt.cloak(scene(), target=scene(seed=5), steps=10, engine=name).report for name in ("auto", "onnxruntime")
+        glaze_trt.cloak(waves(), target=waves(seed=5), steps=10, engine=name).report for name in ("auto", "onnxruntime")
     ]
     assert reports[0].progress == pytest.approx(reports[1].progress, rel=0.1)
 
 
 @pytest.mark.parametrize("size", [(41, 67), (8, 8), (1, 5), (200, 9)])
 def test_any_size_comes_back_as_it_was(cloaker: Cloaker, size: tuple[int, int]) -> None:
-    original = scene(*size)
+    original = waves(*size)
     result = cloaker(original)
     assert result.rgb.shape == original.shape
     assert np.abs(result.rgb.astype(int) - original).max() <= 16
 
 
 def test_the_kind_of_picture_given_is_the_kind_returned(cloaker: Cloaker) -> None:
-    levels, goal = scene(), scene(seed=5)
+    levels, goal = waves(), waves(seed=5)
     alpha = Image.fromarray(np.full(levels.shape[:2], 77, np.uint8))
     pillow = Image.fromarray(levels)
     pillow.putalpha(alpha)
@@ -83,15 +83,15 @@ def test_the_kind_of_picture_given_is_the_kind_returned(cloaker: Cloaker) -> Non
 
 def test_every_step_is_told(cloaker: Cloaker) -> None:
     steps: list[tuple[int, float]] = []
-    cloaker(scene(), target=scene(seed=5), on_step=lambda info: steps.append((info.step, info.progress)))
+    cloaker(waves(), target=waves(seed=5), on_step=lambda info: steps.append((info.step, info.progress)))
     assert [step for step, _ in steps] == list(range(1, 9))
     assert steps[-1][1] > steps[0][1]
 
 
 def test_a_target_equal_to_the_picture_is_no_work_and_no_failure(cloaker: Cloaker) -> None:
-    result = cloaker(scene(), target=scene())
+    result = cloaker(waves(), target=waves())
     assert result.report.progress == 0.0
-    assert score(scene(), result.rgb) >= 70
+    assert score(waves(), result.rgb) >= 70
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_what_is_no_picture_is_refused(cloaker: Cloaker, picture: np.ndarray, ki
 
 def test_contradictions_are_refused(cloaker: Cloaker) -> None:
     with pytest.raises(PictureError, match="one size"):
-        cloaker(scene(), target=scene(32, 32))
+        cloaker(waves(), target=waves(32, 32))
     with pytest.raises(UsageError, match="not both"):
-        cloaker(scene(), target=scene(), style="any")
+        cloaker(waves(), target=waves(), style="any")
     with pytest.raises(UsageError, match="intensity"):
         make_objective("loud")
     with pytest.raises(UsageError, match="steps"):

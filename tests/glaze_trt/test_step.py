@@ -7,7 +7,7 @@ import engine
 from glaze_trt import models
 from glaze_trt import step as graphs
 from glaze_trt.objective import Update
-from tests.glaze_trt.scenes import image, scene
+from tests.glaze_trt.scene import image, waves
 
 SIZE = (1, 3, 64, 96)
 NAMES = ("lpips", "visibility", "structure")
@@ -27,10 +27,10 @@ def session(
     compiled: tuple[engine.Program, engine.Program], limits: float = 1.0, cap: float = 8 / 255
 ) -> engine.Session:
     look, step = compiled
-    seen = look({"image": image(scene())})
-    target = look({"image": image(scene(seed=5))})["latent"]
+    seen = look({"image": image(waves())})
+    target = look({"image": image(waves(seed=5))})["latent"]
     constants = {
-        "picture": image(scene()),
+        "picture": image(waves()),
         "cap": np.full((1, 1, *SIZE[2:]), cap, np.float32),
         "target": target,
         "steps": np.float32(12),
@@ -49,7 +49,7 @@ def test_the_distance_falls_and_delta_stays_inside_cap_and_picture(compiled) -> 
         distances.append(float(run.read("distance")))
         delta = run.read("delta")
         assert np.abs(delta).max() <= 8 / 255 + 1e-7
-        moved = image(scene()) + delta
+        moved = image(waves()) + delta
         assert moved.min() >= -1e-6
         assert moved.max() <= 1 + 1e-6
     assert distances[-1] < 0.8 * distances[0]
@@ -99,6 +99,6 @@ def test_the_first_update_is_the_formula(compiled) -> None:
     g = np.sign(momentum) * np.sqrt(second / (1 - update.memory))
     assert np.sqrt(np.mean(g**2)) == pytest.approx(1, rel=1e-3)
     np.testing.assert_allclose(momentum, g / (np.abs(g) + update.damping), rtol=1e-3, atol=1e-5)
-    picture, cap = image(scene()), np.float32(8 / 255)
+    picture, cap = image(waves()), np.float32(8 / 255)
     moved = np.clip(-update.rate * cap * momentum, -cap, cap)
     np.testing.assert_allclose(run.read("delta"), np.clip(picture + moved, 0, 1) - picture, atol=1e-6)

@@ -11,7 +11,7 @@ from ssimulacra2 import compute_ssimulacra2
 import engine
 from engine.tape import OPSET, Tape
 from glaze_trt import terms
-from tests.glaze_trt.scenes import image, scene
+from tests.glaze_trt.scene import image, waves
 
 REFERENCES = {"visibility": terms.visibility_reference, "structure": terms.structure_reference}
 
@@ -47,7 +47,7 @@ def changed(original: np.ndarray, kind: str) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["noise", "shift", "jpeg"])
 @pytest.mark.parametrize("size", [(256, 192), (250, 311)])
 def test_visibility_is_ssimulacra2(kind: str, size: tuple[int, int]) -> None:
-    original = scene(*size)
+    original = waves(*size)
     picture = changed(original, kind)
     files = [io.BytesIO(), io.BytesIO()]
     for levels, file in zip((original, picture), files, strict=True):
@@ -60,7 +60,7 @@ def test_visibility_is_ssimulacra2(kind: str, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("name", ["visibility", "structure"])
 def test_a_term_is_zero_for_equal_pictures_and_its_gradient_is_finite(name: str) -> None:
-    original = image(scene())
+    original = image(waves())
     model = engine.value_and_grad(term_model(name, original.shape), "term", ["delta"])
     program = engine.compile(model, engine="onnxruntime", precision="fp32")
     result = program({"original": original, "delta": np.zeros_like(original)})
@@ -71,7 +71,7 @@ def test_a_term_is_zero_for_equal_pictures_and_its_gradient_is_finite(name: str)
 @pytest.mark.parametrize("name", ["visibility", "structure"])
 def test_the_gradient_of_a_term_is_its_slope(name: str) -> None:
     rng = np.random.default_rng(0)
-    original = 0.2 + 0.6 * image(scene())
+    original = 0.2 + 0.6 * image(waves())
     delta = rng.uniform(-0.05, 0.05, original.shape).astype(np.float32)
     model = engine.value_and_grad(term_model(name, original.shape), "term", ["delta"])
     program = engine.compile(model, engine="onnxruntime", precision="fp32")
