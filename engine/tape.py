@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from engine.errors import DynamicShapeError, InvalidModelError
+from engine.errors import DynamicShapeError, InvalidModelError, UnsupportedOpError
 from engine.fold import evaluate, foldable
 
 OPSET = 23
@@ -233,9 +233,13 @@ def infer(node: ir.Node) -> None:
     """Sets dtype and shape of a node's outputs, by ONNX' own inference.
 
     Raises:
+        UnsupportedOpError: the standard has no such operator at `OPSET`.
         InvalidModelError: the operands do not fit the operator.
     """
-    schema = onnx.defs.get_schema(node.op_type, OPSET, "")
+    try:
+        schema = onnx.defs.get_schema(node.op_type, OPSET, "")
+    except onnx.defs.SchemaError as error:
+        raise UnsupportedOpError(f"{node.op_type} (node {node.name!r}) is no operator of opset {OPSET}") from error
     types: dict[str, onnx.TypeProto] = {}
     data: dict[str, onnx.TensorProto] = {}
     proto = ir.to_proto(node)

@@ -17,7 +17,7 @@ import engine
 from export import check, graph
 from export.network import Network
 from glaze_trt.atomic import write_bytes
-from glaze_trt.errors import ModelError
+from glaze_trt.errors import ModelError, OutputError
 from glaze_trt.models import Manifest, ModelFile, sha256_of
 
 _PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript")
@@ -64,6 +64,7 @@ def model_file(
 
     Raises:
         ModelError: the folder cannot be written, or the engine cannot differentiate the graph.
+        OutputError: the manifest cannot be written.
     """
     path = folder / f"{stem}.onnx"
     temporary: Path | None = None
@@ -89,7 +90,11 @@ def model_file(
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-    write_bytes(path.with_suffix(".json"), manifest.text().encode())
+    try:
+        write_bytes(path.with_suffix(".json"), manifest.text().encode())
+    except OutputError:
+        path.unlink(missing_ok=True)  # without its manifest it is no model
+        raise
     return ModelFile(manifest.name, manifest.kind, path, manifest)
 
 

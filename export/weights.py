@@ -5,7 +5,6 @@ Knows files and names, not networks: each network's module says which tensors it
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import pickle
 import re
@@ -168,11 +167,6 @@ def pick(folder: Path, names: Sequence[str]) -> Path:
         return found[0]
     have = f"it has {len(found)} safetensors files" if found else "it has no safetensors file"
     raise ModelError(f"{folder}: none of {', '.join(names)} is there and {have}; name the file with --weights FILE")
-
-
-def with_licence(source: Source, licence: str) -> Source:
-    """The same source, with a licence where none was stated."""
-    return source if source.licence else dataclasses.replace(source, licence=licence)
 
 
 def _first_line(error: BaseException) -> str:

@@ -23,6 +23,7 @@ from glaze_trt import step as graphs
 from glaze_trt.errors import PictureError, UsageError
 from glaze_trt.evaluate import padded, ssimulacra2
 from glaze_trt.objective import INTENSITIES, Budget, Objective, visible_error
+from glaze_trt.picture import levels_and_alpha
 
 Array = NDArray[np.float32]
 Levels = NDArray[np.uint8]
@@ -154,7 +155,6 @@ class _Engines:
 
     look: engine.Program
     step: engine.Program
-    seconds: float
 
 
 class Cloaker:
@@ -193,13 +193,14 @@ class Cloaker:
         original = to_levels(picture)
         goal = self._target(original, target, style, seed)
         image, wanted = self._grown(original), self._grown(goal)
-        engines = self._engines(image.shape)
         began = time.perf_counter()
+        engines = self._engines(image.shape)
+        compiled = time.perf_counter()
         seen = engines.look({"image": image})
         run = _Run(self.objective, engines, original, image, seen, engines.look({"image": wanted})["latent"])
         levels, report = run(seed, on_step)
         notes = tuple(dict.fromkeys([*engines.step.notes, *report.notes]))
-        seconds = {"compile": engines.seconds, "optimize": time.perf_counter() - began}
+        seconds = {"compile": compiled - began, "optimize": time.perf_counter() - compiled}
         return CloakResult(levels, _as_given(levels, picture), replace(report, notes=notes, seconds=seconds))
 
     def _target(self, original: Levels, target: Picture | None, style: str | None, seed: int) -> Levels:
@@ -223,7 +224,6 @@ class Cloaker:
 
     def _engines(self, shape: tuple[int, ...]) -> _Engines:
         if shape not in self._compiled:
-            began = time.perf_counter()
             load = {"image": shape}
             nets = graphs.Nets(engine.load(self._encoder.path, load), engine.load(self._perceptual.path, load))
             names = constraints(self.objective)
@@ -232,7 +232,7 @@ class Cloaker:
             model = graphs.step(nets, names, self.objective.update, known)
             compiled = engine.compile(model, engine=self._engine, precision=self._precision)
             fp32 = engine.compile(look, engine=compiled.engine, precision="fp32")
-            self._compiled[shape] = _Engines(fp32, compiled, time.perf_counter() - began)
+            self._compiled[shape] = _Engines(fp32, compiled)
         return self._compiled[shape]
 
 
@@ -357,9 +357,10 @@ class _Run:
         return self._levels(delta, kept), report
 
     def _measure(self, levels: Levels, scale: float) -> CloakReport:
-        image = self._image.copy()
-        height, width = levels.shape[:2]
-        image[0, :, :height, :width] = levels.transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+        # mirrored as a saved picture would be: the original beyond the edge would thin LPIPS out
+        grow = [(0, full - side) for full, side in zip(self._image.shape[2:], levels.shape[:2], strict=True)]
+        grown = np.pad(levels, [*grow, (0, 0)], mode="symmetric")
+        image = np.ascontiguousarray(grown.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255)
         seen = self._engines.look({"image": image})
         rest = float(np.linalg.norm(seen["latent"] - self._target))
         maps = [name for name in seen if name.startswith("lpips_")]
@@ -400,7 +401,10 @@ def to_levels(picture: Picture) -> Levels:
         PictureError: another shape, type or range.
     """
     if isinstance(picture, Image.Image):
-        return np.asarray(picture.convert("RGB"))
+        try:
+            return levels_and_alpha(picture, picture.info.get("icc_profile"))[0]
+        except ValueError as error:
+            raise PictureError(f"a picture of mode {picture.mode} cannot be read as RGB: {error}") from error
     array = np.asarray(picture)
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise PictureError(f"a picture is (H, W, 3) RGB; got an array of shape {array.shape}")
@@ -416,8 +420,8 @@ def to_levels(picture: Picture) -> Levels:
 def _as_given(levels: Levels, picture: Picture) -> Picture:
     if isinstance(picture, Image.Image):
         result = Image.fromarray(levels)
-        if "A" in picture.getbands():
-            result.putalpha(picture.getchannel("A"))
+        if picture.has_transparency_data:
+            result.putalpha(picture.convert("RGBA").getchannel("A"))
         return result
     return levels if np.asarray(picture).dtype == np.uint8 else (levels / np.float32(255)).astype(np.float32)
 

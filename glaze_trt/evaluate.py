@@ -180,7 +180,16 @@ def padded(levels: Levels, manifest: Manifest) -> NDArray[np.float32]:
     """An (H, W, 3) uint8 picture as (1, 3, H', W') float32 in [0, 1], grown at the right and bottom.
 
     H' and W' are the next multiples of the manifest's `multiple`, at least its `minimum`; the picture is mirrored.
+
+    Raises:
+        PictureError: the network takes pictures of another size only.
     """
+    if manifest.size is not None and manifest.size != levels.shape[:2]:
+        height, width = manifest.size
+        raise PictureError(
+            f"{manifest.name} takes pictures of {width} x {height} only, and this one is "
+            f"{levels.shape[1]} x {levels.shape[0]}"
+        )
     multiple, minimum = manifest.multiple, manifest.minimum
     grow = [(0, -(-max(side, minimum) // multiple) * multiple - side) for side in levels.shape[:2]]
     image = np.pad(levels, [*grow, (0, 0)], mode="symmetric")

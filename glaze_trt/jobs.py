@@ -244,5 +244,7 @@ def _refuse_outputs(job: Job, source: Picture, overwrite: bool) -> None:
     picture.check_writable(job.output, source, overwrite=overwrite)
     if job.sheet is not None:
         picture.check_writable(job.sheet, overwrite=overwrite)
+        if os.path.realpath(job.sheet) == os.path.realpath(job.input):
+            raise OutputError(f"{job.sheet}: the contact sheet would replace the input; choose another name")
         if job.sheet.suffix.lower() != ".png":
             raise OutputError(f"{job.sheet}: the contact sheet is a PNG; give it a .png name")

@@ -171,7 +171,11 @@ def check_writable(path: Path, picture: Picture | None = None, *, overwrite: boo
 
 
 def encode(picture: Picture, suffix: str, *, quality: int = 95) -> bytes:
-    """The bytes of a picture file of the format that `suffix` names, in memory."""
+    """The bytes of a picture file of the format that `suffix` names, in memory.
+
+    Raises:
+        OutputError: the format cannot hold it (WebP ends at 16383 pixels a side, EXIF in a JPEG at 64 KiB).
+    """
     kind = FORMATS[suffix.lower()]
     levels = picture.levels
     if picture.alpha is not None and kind != "JPEG":
@@ -190,7 +194,10 @@ def encode(picture: Picture, suffix: str, *, quality: int = 95) -> bytes:
     if picture.dpi is not None and kind != "WEBP":
         options["dpi"] = picture.dpi
     buffer = io.BytesIO()
-    Image.fromarray(levels).save(buffer, kind, **options)
+    try:
+        Image.fromarray(levels).save(buffer, kind, **options)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{kind} cannot hold this picture ({error}); choose .png") from error
     return buffer.getvalue()
 
 
@@ -240,7 +247,7 @@ def _from_image(image: Image.Image, path: Path) -> Picture:
         notes.append("its EXIF is damaged and was left out")
     if upright.mode.startswith(_DEEP_MODES):
         notes.append("more than 8 bits a channel; read as the nearest 8 bits")
-    levels, alpha = _levels_and_alpha(upright, icc)
+    levels, alpha = levels_and_alpha(upright, icc)
     return Picture(
         rgb=to_rgb(levels),
         alpha=alpha,
@@ -260,7 +267,12 @@ def _portable_exif(image: Image.Image) -> bytes | None:
     return exif.tobytes() if len(exif) else None
 
 
-def _levels_and_alpha(image: Image.Image, icc: bytes | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+def levels_and_alpha(image: Image.Image, icc: bytes | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """RGB as (H, W, 3) 8-bit levels, and alpha as (H, W) where there is any.
+
+    Raises:
+        ValueError: values that no scale fits, or a mode that Pillow does not convert.
+    """
     if image.mode.startswith(_DEEP_MODES):
         grey = _deep_grey(image)
         return np.repeat(grey[:, :, None], 3, axis=2), None

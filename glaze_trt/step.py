@@ -77,10 +77,7 @@ def step(nets: Nets, constraints: Sequence[str], update: Update, constants: Mapp
     steps = _input(graph, "steps", ())
     limits = {name: _input(graph, f"limit_{name}", ()) for name in constraints}
     known = {name: _input(graph, name, shape) for name, shape in constants.items()}
-    state = {
-        name: _input(graph, name, size if name in ("delta", "momentum", "second", "best_delta") else ())
-        for name in _STATE
-    }
+    state = {name: _input(graph, name, () if name in _SCALARS else size) for name in _STATE}
     weights = {name: _input(graph, f"weight_{name}", ()) for name in constraints}
 
     tape = Tape(graph)

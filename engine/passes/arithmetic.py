@@ -23,11 +23,13 @@ def neutral_operand(t: Tape, node: ir.Node) -> ir.Value | None:
 
 @rewrite("Div")
 def divide_by_constant(t: Tape, node: ir.Node) -> ir.Value | None:
-    """x/c = x·(1/c), which merges with other factors."""
+    """x/c = x·(1/c), which merges with other factors; not where 1/c overflows, as of 1e-5 in fp16."""
     x, c = node.inputs[0], constant(node.inputs[1])
-    if c is None or not is_float(x) or not np.all(c):
+    if c is None or not is_float(x):
         return None
-    return t.Mul(x, (1.0 / c.astype(np.float64)).astype(c.dtype))
+    with np.errstate(divide="ignore", over="ignore"):
+        factor = (1.0 / c.astype(np.float64)).astype(c.dtype)
+    return t.Mul(x, factor) if np.isfinite(factor).all() else None
 
 
 @rewrite("Mul", "Add")

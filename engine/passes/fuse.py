@@ -84,7 +84,7 @@ def _pointwise_after_conv(graph: ir.Graph, node: ir.Node) -> None:
     if not plain or any(attribute(follower, "pads", ())) or any(s != 1 for s in attribute(follower, "strides", ())):
         return
     mix = second.reshape(second.shape[:2]).astype(np.float64)
-    if second.shape[0] > first.shape[0]:
+    if second.shape[0] > first.shape[0] or any(_bias(n) is None for n in (node, follower) if _has_bias(n)):
         return
     weight = np.tensordot(mix, first.astype(np.float64), 1)
     offset = np.zeros(second.shape[0])
@@ -96,6 +96,10 @@ def _pointwise_after_conv(graph: ir.Graph, node: ir.Node) -> None:
     with tape.scope(str(node.name)):
         merged = tape.op("Conv", node.inputs[0], weight.astype(first.dtype), offset.astype(first.dtype), **attributes)
     replace(follower, [merged])
+
+
+def _has_bias(node: ir.Node) -> bool:
+    return len(node.inputs) > 2 and node.inputs[2] is not None
 
 
 def _bias(node: ir.Node) -> np.ndarray | None:

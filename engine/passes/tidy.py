@@ -67,7 +67,7 @@ def _passes_through(node: ir.Node) -> ir.Value | None:
     if x is None or len(node.outputs) != 1:
         return None
     y = node.outputs[0]
-    if node.op_type in ("Identity", "Dropout"):
+    if node.op_type == "Identity":
         return x
     if x.dtype != y.dtype or x.shape is None or x.shape != y.shape:
         return None

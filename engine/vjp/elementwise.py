@@ -33,9 +33,9 @@ def sub(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
 def mul(t: Tape, node: ir.Node, cotangents: Cotangents) -> Gradients:
     (g,) = cotangents
     a, b = node.inputs
-    if _is_sigmoid_of(b, a):
+    if t.needs(a) and _is_sigmoid_of(b, a):
         return silu(t, g, node.outputs[0], b), None
-    if _is_sigmoid_of(a, b):
+    if t.needs(b) and _is_sigmoid_of(a, b):
         return None, silu(t, g, node.outputs[0], a)
     return t.Mul(g, b) if t.needs(a) else None, t.Mul(g, a) if t.needs(b) else None
 

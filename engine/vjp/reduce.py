@@ -37,7 +37,7 @@ def _kept(t: Tape, node: ir.Node, value: ir.Value | None) -> ir.Value:
 
 
 def _indicator(t: Tape, condition: ir.Value, like: ir.Value | None) -> ir.Value:
-    """One where the condition holds, zero elsewhere; not a Cast, so that the precision pass has nothing to adapt."""
+    """One where the condition holds, zero elsewhere."""
     assert like is not None
     return t.Where(condition, t.constant(1.0, like.dtype), t.constant(0.0, like.dtype))
 

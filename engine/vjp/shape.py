@@ -143,7 +143,7 @@ def _zeros(t: Tape, value: ir.Value) -> ir.Value:
 
 @decomposition("Pad")
 def plain_pad(t: Tape, node: ir.Node) -> Sequence[ir.Value] | None:
-    """Negative pads become a Slice and circular ones a Gather: not every engine takes them."""
+    """Negative pads become a Slice, circular ones a Gather, a computed value a Where: not every engine takes them."""
     x, mode, pads = node.inputs[0], attribute(node, "mode", "constant"), _pads(node)
     shape = dims(x)
     if mode == "wrap":
@@ -152,11 +152,18 @@ def plain_pad(t: Tape, node: ir.Node) -> Sequence[ir.Value] | None:
                 x = t.Gather(x, np.pad(np.arange(shape[axis]), amounts, mode="wrap"), axis=axis)
         return (t.Identity(x),)
     cut = {a: (max(-p[0], 0), max(-p[1], 0)) for a, p in pads.items() if min(p) < 0}
-    if not cut:
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    computed = mode == "constant" and value is not None and constant(value) is None
+    if not cut and not computed:
         return None
-    x = t.Slice(x, [c[0] for c in cut.values()], [shape[a] - c[1] for a, c in cut.items()], list(cut))
+    if cut:
+        x = t.Slice(x, [c[0] for c in cut.values()], [shape[a] - c[1] for a, c in cut.items()], list(cut))
     added = [max(pads.get(axis, (0, 0))[side], 0) for side in (0, 1) for axis in range(len(shape))]
-    return (t.Pad(x, added, *node.inputs[2:3], mode=mode),)
+    if not computed:
+        return (t.Pad(x, added, value, mode=mode),)
+    pairs = list(zip(added[: len(shape)], added[len(shape) :], strict=True))
+    inside = np.pad(np.ones([d if any(p) else 1 for d, p in zip(dims(x), pairs, strict=True)], bool), pairs)
+    return (t.Where(inside, t.Pad(x, added), value),)
 
 
 @vjp("Pad")

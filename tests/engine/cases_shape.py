@@ -127,6 +127,11 @@ CASES = [
     pad("edge", (1, 2, 5, 6), (0, 0, 2, 3, 0, 0, 1, 4), "edge"),
     pad("wrap", (1, 2, 5, 6), (0, 0, 2, 3, 0, 0, 1, 4), "wrap", opset=19),
     Case(
+        "shape/Pad/value",
+        lambda g: g.Pad(g.input("x", 2, 3), [1, 0, 0, 2], g.input("v")),
+        lambda x, v: F.pad(x - v, (0, 2, 1, 0)) + v,
+    ),
+    Case(
         "shape/Pad/axes",
         lambda g: g.Pad(g.input("x", 2, 3, 4), [1, 2], None, [-1], mode="reflect"),
         lambda x: F.pad(x, (1, 2), mode="reflect"),

@@ -318,6 +318,20 @@ def test_every_opset(opset: int) -> None:
     assert "grad:x" in run(value_and_grad(model, "y", ["x"]), {"x": data(1, 3, 5, 5)})
 
 
+@pytest.mark.parametrize(("op_type", "opset"), [("NoSuchThing", 20), ("TensorScatter", 24)])
+def test_operators_that_the_opset_lacks_are_named(op_type: str, opset: int) -> None:
+    with pytest.raises(UnsupportedOpError, match=op_type):
+        load(parsed(f"y = {op_type} (x, x)", "(float[2,3] x) => (float[2,3] y)", opset))
+
+
+def test_a_bias_that_is_computed_is_not_lost_where_two_convolutions_become_one() -> None:
+    random = np.random.default_rng(0)
+    first, second = (random.random(shape, dtype=np.float32) for shape in ((4, 3, 3, 3), (2, 4, 1, 1)))
+    signature = "(float[1,3,5,5] x, float[4] b) => (float[1,2,3,3] y)"
+    model = parsed("c = Conv (x, w, b)  y = Conv (c, u)", signature, w=first, u=second)
+    assert_same(model, load(model), x=data(1, 3, 5, 5), b=data(4))
+
+
 @pytest.mark.parametrize("opset", [9, 12, 30])
 def test_other_opsets_are_refused(opset: int) -> None:
     model = parsed("t = Exp (x)  y = Exp (t)", "(float[2,3] x) => (float[2,3] y)")
