@@ -10,11 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.errors import EngineError
 from glaze_trt import console, jobs, models, picture, styles
 from glaze_trt.cloak import StepInfo
 from glaze_trt.console import failing_clearly
-from glaze_trt.errors import GlazeError, ModelError, UsageError
+from glaze_trt.errors import ModelError, UsageError
 from glaze_trt.evaluate import Judge
 from glaze_trt.progress import Bar
 from glaze_trt.stop import Stop
@@ -57,7 +56,6 @@ class Precision(StrEnum):
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
-    fp16 = "fp16"
 
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -169,7 +167,7 @@ def _run_all(planned: list[jobs.Job], settings: jobs.Settings, *, as_json: bool,
                 report = jobs.run(job, settings, cloaker, on_step=on_step, doing=doing)
             except KeyboardInterrupt:
                 return replace(outcome, interrupted=True)
-            except (GlazeError, EngineError) as error:
+            except Exception as error:  # whatever it is, it must not lose the other pictures
                 outcome.failures.append({"input": str(job.input), "error": console.one_line(error)})
                 bar.say(f"error: {console.one_line(error)}")
                 if debug:

@@ -21,9 +21,9 @@ from engine.tape import dims
 from glaze_trt import models, styles
 from glaze_trt import step as graphs
 from glaze_trt.errors import PictureError, UsageError
-from glaze_trt.evaluate import padded, ssimulacra2
+from glaze_trt.evaluate import Lpips, padded, ssimulacra2
 from glaze_trt.objective import INTENSITIES, Budget, Objective, visible_error
-from glaze_trt.picture import levels_and_alpha
+from glaze_trt.picture import MAX_PIXELS, levels_and_alpha
 
 Array = NDArray[np.float32]
 Levels = NDArray[np.uint8]
@@ -38,6 +38,9 @@ _MARGIN = 0.998
 
 _SCORE_MARGIN = 0.05
 """Kept of the SSIMULACRA2 budget, in points."""
+
+_SIZES_KEPT = 4
+"""Picture sizes whose engines one `Cloaker` holds; the oldest goes first."""
 
 _TRIES = 12
 """Of lengths of δ; the first guesses usually land."""
@@ -191,13 +194,18 @@ class Cloaker:
     ) -> CloakResult:
         """Cloaks one picture; see `cloak`."""
         original = to_levels(picture)
+        if original.shape[0] * original.shape[1] > MAX_PIXELS:
+            raise PictureError(
+                f"the picture is {_size(original)}; up to {MAX_PIXELS / 1e6:.2f} megapixels are taken for now"
+            )
         goal = self._target(original, target, style, seed)
         image, wanted = self._grown(original), self._grown(goal)
         began = time.perf_counter()
         engines = self._engines(image.shape)
         compiled = time.perf_counter()
         seen = engines.look({"image": image})
-        run = _Run(self.objective, engines, original, image, seen, engines.look({"image": wanted})["latent"])
+        wants = engines.look({"image": wanted})["latent"]
+        run = _Run(self.objective, engines, original, image, seen, wants, self._lpips(original, image, engines))
         levels, report = run(seed, on_step)
         notes = tuple(dict.fromkeys([*engines.step.notes, *report.notes]))
         seconds = {"compile": compiled - began, "optimize": time.perf_counter() - compiled}
@@ -215,6 +223,12 @@ class Cloaker:
             )
         return goal
 
+    def _lpips(self, original: Levels, image: Array, engines: _Engines) -> Callable[[Levels], float] | None:
+        """LPIPS at the picture's own size, where the loop works on a larger one; its padding would thin LPIPS out."""
+        if image.shape[2:] == original.shape[:2]:
+            return None
+        return Lpips(self._perceptual, original, engines.look.engine)
+
     def _grown(self, levels: Levels) -> Array:
         """(1, 3, H', W') in [0,1], mirrored at the right and bottom to what both networks take."""
         both = (self._encoder.manifest, self._perceptual.manifest)
@@ -224,6 +238,8 @@ class Cloaker:
 
     def _engines(self, shape: tuple[int, ...]) -> _Engines:
         if shape not in self._compiled:
+            while len(self._compiled) >= _SIZES_KEPT:
+                del self._compiled[next(iter(self._compiled))]
             load = {"image": shape}
             nets = graphs.Nets(engine.load(self._encoder.path, load), engine.load(self._perceptual.path, load))
             names = constraints(self.objective)
@@ -258,7 +274,9 @@ class _Run:
         image: Array,
         seen: Mapping[str, Array],
         target: Array,
+        lpips: Callable[[Levels], float] | None,
     ) -> None:
+        self._lpips = lpips
         self._objective, self._engines, self._original = objective, engines, original
         self._image, self._seen, self._target = image, seen, target
         self._whole = float(np.linalg.norm(seen["latent"] - target))
@@ -283,9 +301,11 @@ class _Run:
         }
         session = engine.Session(self._engines.step, graphs.carried(names), constants, graphs.first_state(names, first))
         for count in self._rounds():
-            self._advance(session, count, on_step)
+            self._advance(session, count - 1, on_step)
+            judged = session.read("delta")  # the outputs of a step speak of the δ that came in
+            self._advance(session, 1, on_step)
             if "visibility" in names and session.steps < objective.steps:
-                self._correct(session, limits["visibility"])
+                self._correct(session, judged, limits["visibility"])
         session.advance(1)  # judges the last δ; what it moves beyond is not used
         found = np.isfinite(session.read("best_distance"))
         delta = session.read("best_delta" if found else "delta")
@@ -322,9 +342,9 @@ class _Run:
             progress = 1 - rest / self._whole if self._whole else 0.0
             on_step(StepInfo(session.steps, self._objective.steps, progress, lpips))
 
-    def _correct(self, session: engine.Session, limit: float) -> None:
-        """Moves the limit of the error in the graph by what the real score says of it."""
-        real = visible_error(ssimulacra2(self._original, self._levels(session.read("delta"), 1.0)))
+    def _correct(self, session: engine.Session, judged: Array, limit: float) -> None:
+        """Moves the limit of the error in the graph by what the real score says of the δ it was computed for."""
+        real = visible_error(ssimulacra2(self._original, self._levels(judged, 1.0)))
         modelled = float(session.read("visibility"))
         if real > 0 and modelled > 0:
             session.write("limit_visibility", _scalar(limit * float(np.clip(modelled / real, 0.5, 2.0))))
@@ -357,13 +377,12 @@ class _Run:
         return self._levels(delta, kept), report
 
     def _measure(self, levels: Levels, scale: float) -> CloakReport:
-        # mirrored as a saved picture would be: the original beyond the edge would thin LPIPS out
         grow = [(0, full - side) for full, side in zip(self._image.shape[2:], levels.shape[:2], strict=True)]
         grown = np.pad(levels, [*grow, (0, 0)], mode="symmetric")
         image = np.ascontiguousarray(grown.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255)
         seen = self._engines.look({"image": image})
         rest = float(np.linalg.norm(seen["latent"] - self._target))
-        maps = [name for name in seen if name.startswith("lpips_")]
+        lpips = self._lpips(levels) if self._lpips is not None else self._distance(seen)
         program = self._engines.step
         return CloakReport(
             engine=program.engine,
@@ -372,12 +391,16 @@ class _Run:
             steps=self._objective.steps,
             scale=scale,
             progress=1 - rest / self._whole if self._whole else 0.0,
-            lpips=sum(float(np.mean(np.sum((seen[n] - self._seen[n]) ** 2, axis=1))) for n in maps) if maps else None,
+            lpips=lpips,
             linf=float(np.abs(levels.astype(np.int16) - self._original).max()) / 255,
             ssimulacra2=ssimulacra2(self._original, levels),
             budget=self._objective.budget,
             seconds={},
         )
+
+    def _distance(self, seen: Mapping[str, Array]) -> float:
+        maps = [name for name in seen if name.startswith("lpips_")]
+        return sum(float(np.mean(np.sum((seen[name] - self._seen[name]) ** 2, axis=1))) for name in maps)
 
 
 def _room(report: CloakReport, budget: Budget) -> float:

@@ -60,7 +60,7 @@ class Structure(nn.Module):
     def __init__(self, original: Tensor) -> None:
         super().__init__()
         self.register_buffer("opponent", torch.tensor([[0.299, 0.587, 0.114], [0.5, -0.5, 0.0], [-0.25, -0.25, 0.5]]))
-        weight = torch.tensor([1.0, 0.35, 0.2])
+        weight = torch.tensor([1.0, 0.7, 0.5])
         self.register_buffer("weight", (weight / weight.sum()).view(1, 3, 1, 1))
         self.blur = Blur()
         self.colours = octaves(mix(original, self.opponent), 3)
@@ -80,7 +80,7 @@ class Structure(nn.Module):
             change = self.blur(d * d) - shift * shift
             shared = self.blur(a * d) - mean * shift
             same = 1 - change / (2 * before + change + 2 * shared + 3e-4)
-            light = 1 - 100 * shift * shift
+            light = 1 - 2000 * shift * shift
             parts.append(((1 - light * same) * self.weight).mean() * (3 * share))
         return torch.stack(parts).sum()
 

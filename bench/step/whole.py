@@ -1,7 +1,7 @@
 """The whole cloaking step: the terms, their weights, the update and the projection.
 
 `whole_work` is the step in PyTorch, from its equations, with everything of the picture that stays computed beforehand;
-`our_session` is the graph that `glaze_trt.step` builds of the same networks, opened on the same picture and state. The
+`our_step` is the graph that `glaze_trt.step` builds of the same networks, opened on the same picture and state. The
 terms and the update's constants are those of the product's default objective.
 """
 
