@@ -8,6 +8,7 @@ DEV  := .venv-dev
 .PHONY: cloak test format clean
 
 cloak: $(BASE)/.installed
+	mkdir -p out
 	$(BASE)/bin/glaze-trt cloak sample/harbour.png -o out/harbour.png --sheet out/harbour.sheet.png --overwrite
 
 test: $(DEV)/.installed
