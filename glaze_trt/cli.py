@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from glaze_trt import console, jobs, models, picture, styles
-from glaze_trt.cloak import StepInfo
 from glaze_trt.console import failing_clearly
 from glaze_trt.errors import ModelError, UsageError
 from glaze_trt.evaluate import Judge
 from glaze_trt.progress import Bar
+from glaze_trt.result import StepInfo
 from glaze_trt.stop import Stop
 
 app = typer.Typer(

@@ -10,11 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 import engine
 from engine.tape import dims
@@ -23,12 +21,11 @@ from glaze_trt import step as graphs
 from glaze_trt.errors import PictureError, UsageError
 from glaze_trt.evaluate import Lpips, padded, ssimulacra2
 from glaze_trt.objective import INTENSITIES, Budget, Objective, visible_error
-from glaze_trt.picture import MAX_PIXELS, levels_and_alpha
+from glaze_trt.picture import MAX_PIXELS
+from glaze_trt.result import CloakReport, CloakResult, Levels, Picture, StepInfo, as_given, to_levels
 
 Array = NDArray[np.float32]
-Levels = NDArray[np.uint8]
-Picture = NDArray[Any] | Image.Image
-OnStep = Callable[["StepInfo"], None]
+OnStep = Callable[[StepInfo], None]
 
 _CHECKS = (0.5, 0.75)
 """Parts of the steps after which the real SSIMULACRA2 is looked at."""
@@ -47,55 +44,6 @@ _TRIES = 12
 
 _LONGEST = 1.3
 """How far δ may be stretched where the budget was not used up."""
-
-
-@dataclass(frozen=True)
-class StepInfo:
-    """Where the loop stands: steps done and in all, progress toward the target, LPIPS (None without a net)."""
-
-    step: int
-    steps: int
-    progress: float
-    lpips: float | None
-
-
-@dataclass(frozen=True)
-class CloakReport:
-    """What a cloak was made with and what it measured on its 8-bit picture; `as_dict` is ready for JSON."""
-
-    engine: str
-    device: str
-    precision: str
-    steps: int
-    scale: float
-    progress: float
-    lpips: float | None
-    linf: float
-    ssimulacra2: float
-    budget: Budget
-    seconds: Mapping[str, float]
-    notes: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report by name; the budget and the seconds are dictionaries of their own."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        plain["budget"] = {name: getattr(self.budget, name) for name in ("lpips", "linf", "ssimulacra2")}
-        return plain | {"seconds": dict(self.seconds), "notes": list(self.notes)}
-
-
-@dataclass(frozen=True)
-class CloakResult:
-    """A cloaked picture.
-
-    Attributes:
-        rgb: (H, W, 3) uint8, the picture that was measured.
-        picture: the same, of the kind that was given: a Pillow picture, uint8 levels, or float32 in [0,1].
-        report: how it was made.
-    """
-
-    rgb: Levels
-    picture: Picture
-    report: CloakReport
 
 
 def cloak(
@@ -178,8 +126,8 @@ class Cloaker:
             ModelError: no such model.
         """
         self.objective = objective or Objective()
-        self._encoder = models.find(model, "encoder")
-        self._perceptual = models.find(perceptual, "perceptual")
+        self.encoder = models.find(model, "encoder")
+        self.perceptual = models.find(perceptual, "perceptual")
         self._engine, self._precision = engine_name, precision
         self._compiled: dict[tuple[int, ...], _Engines] = {}
 
@@ -209,7 +157,7 @@ class Cloaker:
         levels, report = run(seed, on_step)
         notes = tuple(dict.fromkeys([*engines.step.notes, *report.notes]))
         seconds = {"compile": compiled - began, "optimize": time.perf_counter() - compiled}
-        return CloakResult(levels, _as_given(levels, picture), replace(report, notes=notes, seconds=seconds))
+        return CloakResult(levels, as_given(levels, picture), replace(report, notes=notes, seconds=seconds))
 
     def _target(self, original: Levels, target: Picture | None, style: str | None, seed: int) -> Levels:
         if target is not None and style is not None:
@@ -227,11 +175,11 @@ class Cloaker:
         """LPIPS at the picture's own size, where the loop works on a larger one; its padding would thin LPIPS out."""
         if image.shape[2:] == original.shape[:2]:
             return None
-        return Lpips(self._perceptual, original, engines.look.engine)
+        return Lpips(self.perceptual, original, engines.look.engine)
 
     def _grown(self, levels: Levels) -> Array:
         """(1, 3, H', W') in [0,1], mirrored at the right and bottom to what both networks take."""
-        both = (self._encoder.manifest, self._perceptual.manifest)
+        both = (self.encoder.manifest, self.perceptual.manifest)
         multiple = int(np.lcm(both[0].multiple, both[1].multiple))
         shape = replace(both[0], multiple=multiple, minimum=max(m.minimum for m in both))
         return padded(levels, shape)
@@ -241,7 +189,7 @@ class Cloaker:
             while len(self._compiled) >= _SIZES_KEPT:
                 del self._compiled[next(iter(self._compiled))]
             load = {"image": shape}
-            nets = graphs.Nets(engine.load(self._encoder.path, load), engine.load(self._perceptual.path, load))
+            nets = graphs.Nets(engine.load(self.encoder.path, load), engine.load(self.perceptual.path, load))
             names = constraints(self.objective)
             look = graphs.look(nets, names)
             known = {str(v.name): dims(v) for v in look.graph.outputs if v.name != "latent"}
@@ -415,38 +363,6 @@ def _room(report: CloakReport, budget: Budget) -> float:
     if budget.ssimulacra2 is not None and error > 0:
         room = min(room, (visible_error(budget.ssimulacra2 + _SCORE_MARGIN) / error) ** (1 / 1.5))
     return room
-
-
-def to_levels(picture: Picture) -> Levels:
-    """(H, W, 3) uint8 from uint8 levels, floats in [0,1] or a Pillow picture.
-
-    Raises:
-        PictureError: another shape, type or range.
-    """
-    if isinstance(picture, Image.Image):
-        try:
-            return levels_and_alpha(picture, picture.info.get("icc_profile"))[0]
-        except ValueError as error:
-            raise PictureError(f"a picture of mode {picture.mode} cannot be read as RGB: {error}") from error
-    array = np.asarray(picture)
-    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise PictureError(f"a picture is (H, W, 3) RGB; got an array of shape {array.shape}")
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype.kind != "f":
-        raise PictureError(f"a picture is uint8 levels or floats in [0,1]; got {array.dtype}")
-    if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
-        raise PictureError("a picture of floats must lie in [0,1]")
-    return np.asarray(np.rint(array * 255), np.uint8)
-
-
-def _as_given(levels: Levels, picture: Picture) -> Picture:
-    if isinstance(picture, Image.Image):
-        result = Image.fromarray(levels)
-        if picture.has_transparency_data:
-            result.putalpha(picture.convert("RGBA").getchannel("A"))
-        return result
-    return levels if np.asarray(picture).dtype == np.uint8 else (levels / np.float32(255)).astype(np.float32)
 
 
 def _scalar(value: float) -> Array:

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glaze_trt import atomic, fit, models, picture, report, styles
-from glaze_trt.cloak import Cloaker, StepInfo, make_objective
+from glaze_trt.cloak import Cloaker, make_objective
 from glaze_trt.errors import OutputError, UsageError
 from glaze_trt.evaluate import Judge
 from glaze_trt.picture import Picture
+from glaze_trt.result import StepInfo
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def run(
     began = time.perf_counter()
     source = picture.load(job.input)
     _refuse_outputs(job, source, settings.overwrite)
-    encoder, perceptual = models.find(settings.model, "encoder"), models.find(settings.perceptual, "perceptual")
+    encoder, perceptual = cloaker.encoder, cloaker.perceptual
     doing("target")
     target = target_levels(source, settings.style, settings.target_image, settings.seed)
     loaded = time.perf_counter()

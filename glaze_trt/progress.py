@@ -10,7 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from glaze_trt.cloak import StepInfo
+from glaze_trt.result import StepInfo
 
 
 class Bar:
