@@ -13,7 +13,7 @@ import typer
 from glaze_trt import console, jobs, models, picture, styles
 from glaze_trt.console import failing_clearly
 from glaze_trt.errors import ModelError, UsageError
-from glaze_trt.evaluate import Judge
+from glaze_trt.evaluate import Judge, Network
 from glaze_trt.progress import Bar
 from glaze_trt.result import StepInfo
 from glaze_trt.stop import Stop
@@ -204,9 +204,8 @@ def evaluate(
         judge = Judge(
             first.levels,
             target=target,
-            encoder=models.find(model, "encoder") if target is not None else None,
-            perceptual=models.find(perceptual, "perceptual"),
-            engine_name=engine.value,
+            encoder=Network(models.find(model, "encoder"), engine.value) if target is not None else None,
+            perceptual=Network(models.find(perceptual, "perceptual"), engine.value),
         )
         found = judge(second.levels).as_dict()
         if as_json:

@@ -8,7 +8,7 @@ the limit that stands for it. The last word is had by the 8-bit picture: δ is s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from engine.tape import dims
 from glaze_trt import models, styles
 from glaze_trt import step as graphs
 from glaze_trt.errors import PictureError, UsageError
-from glaze_trt.evaluate import Lpips, padded, ssimulacra2
+from glaze_trt.evaluate import SIZES_KEPT, Lpips, Network, padded, ssimulacra2
 from glaze_trt.objective import INTENSITIES, Budget, Objective, visible_error
 from glaze_trt.picture import MAX_PIXELS
 from glaze_trt.result import CloakReport, CloakResult, Levels, Picture, StepInfo, as_given, to_levels
@@ -35,9 +35,6 @@ _MARGIN = 0.998
 
 _SCORE_MARGIN = 0.05
 """Kept of the SSIMULACRA2 budget, in points."""
-
-_SIZES_KEPT = 4
-"""Picture sizes whose engines one `Cloaker` holds; the oldest goes first."""
 
 _TRIES = 12
 """Of lengths of δ; the first guesses usually land."""
@@ -104,7 +101,7 @@ def make_objective(intensity: str = "default", budget: Budget | None = None, ste
 class _Engines:
     """What is compiled for one picture size."""
 
-    look: engine.Program
+    constants: engine.Program | None
     step: engine.Program
 
 
@@ -126,8 +123,8 @@ class Cloaker:
             ModelError: no such model.
         """
         self.objective = objective or Objective()
-        self.encoder = models.find(model, "encoder")
-        self.perceptual = models.find(perceptual, "perceptual")
+        self.encoder = Network(models.find(model, "encoder"), engine_name)
+        self.perceptual = Network(models.find(perceptual, "perceptual"), engine_name)
         self._engine, self._precision = engine_name, precision
         self._compiled: dict[tuple[int, ...], _Engines] = {}
 
@@ -147,13 +144,10 @@ class Cloaker:
                 f"the picture is {_size(original)}; up to {MAX_PIXELS / 1e6:.2f} megapixels are taken for now"
             )
         goal = self._target(original, target, style, seed)
-        image, wanted = self._grown(original), self._grown(goal)
         began = time.perf_counter()
-        engines = self._engines(image.shape)
+        engines = self._engines(self.grown(original).shape)
         compiled = time.perf_counter()
-        seen = engines.look({"image": image})
-        wants = engines.look({"image": wanted})["latent"]
-        run = _Run(self.objective, engines, original, image, seen, wants, self._lpips(original, image, engines))
+        run = _Run(self, engines, original, goal)
         levels, report = run(seed, on_step)
         notes = tuple(dict.fromkeys([*engines.step.notes, *report.notes]))
         seconds = {"compile": compiled - began, "optimize": time.perf_counter() - compiled}
@@ -171,32 +165,27 @@ class Cloaker:
             )
         return goal
 
-    def _lpips(self, original: Levels, image: Array, engines: _Engines) -> Callable[[Levels], float] | None:
-        """LPIPS at the picture's own size, where the loop works on a larger one; its padding would thin LPIPS out."""
-        if image.shape[2:] == original.shape[:2]:
-            return None
-        return Lpips(self.perceptual, original, engines.look.engine)
-
-    def _grown(self, levels: Levels) -> Array:
+    def grown(self, levels: Levels) -> Array:
         """(1, 3, H', W') in [0,1], mirrored at the right and bottom to what both networks take."""
-        both = (self.encoder.manifest, self.perceptual.manifest)
+        both = (self.encoder.model.manifest, self.perceptual.model.manifest)
         multiple = int(np.lcm(both[0].multiple, both[1].multiple))
         shape = replace(both[0], multiple=multiple, minimum=max(m.minimum for m in both))
         return padded(levels, shape)
 
     def _engines(self, shape: tuple[int, ...]) -> _Engines:
+        self.encoder.compile("image", shape)
+        self.perceptual.compile("image", shape)
         if shape not in self._compiled:
-            while len(self._compiled) >= _SIZES_KEPT:
+            while len(self._compiled) >= SIZES_KEPT:
                 del self._compiled[next(iter(self._compiled))]
-            load = {"image": shape}
-            nets = graphs.Nets(engine.load(self.encoder.path, load), engine.load(self.perceptual.path, load))
+            nets = graphs.Nets(*(net.load("image", shape) for net in (self.encoder, self.perceptual)))
             names = constraints(self.objective)
-            look = graphs.look(nets, names)
-            known = {str(v.name): dims(v) for v in look.graph.outputs if v.name != "latent"}
+            look = graphs.look(shape, names)
+            known = {str(v.name): dims(v) for v in (*look.graph.outputs, *nets.features)}
             model = graphs.step(nets, names, self.objective.update, known)
-            compiled = engine.compile(model, engine=self._engine, precision=self._precision)
-            fp32 = engine.compile(look, engine=compiled.engine, precision="fp32")
-            self._compiled[shape] = _Engines(fp32, compiled)
+            step = engine.compile(model, engine=self._engine, precision=self._precision)
+            constants = engine.compile(look, engine=step.engine, precision="fp32") if look.graph.outputs else None
+            self._compiled[shape] = _Engines(constants, step)
         return self._compiled[shape]
 
 
@@ -214,23 +203,21 @@ def constraints(objective: Objective) -> tuple[str, ...]:
 class _Run:
     """One picture's way through the loop."""
 
-    def __init__(
-        self,
-        objective: Objective,
-        engines: _Engines,
-        original: Levels,
-        image: Array,
-        seen: Mapping[str, Array],
-        target: Array,
-        lpips: Callable[[Levels], float] | None,
-    ) -> None:
-        self._lpips = lpips
-        self._objective, self._engines, self._original = objective, engines, original
-        self._image, self._seen, self._target = image, seen, target
-        self._whole = float(np.linalg.norm(seen["latent"] - target))
+    def __init__(self, cloaker: Cloaker, engines: _Engines, original: Levels, goal: Levels) -> None:
+        self._objective, self._engines, self._original = cloaker.objective, engines, original
+        self._encoder = cloaker.encoder
+        self._image = cloaker.grown(original)
+        self._target = self._latent(cloaker.grown(goal))
+        self._whole = float(np.linalg.norm(self._latent(self._image) - self._target))
+        self._lpips = Lpips(cloaker.perceptual, original)
+        self._seen = dict(engines.constants({"image": self._image})) if engines.constants else {}
+        if cloaker.perceptual.takes(original) == self._image.shape:
+            self._seen |= self._lpips.features
+        else:  # the loop works on a larger picture, whose mirrored edges would thin LPIPS out
+            self._seen |= cloaker.perceptual.run("image", self._image)
         height, width = original.shape[:2]
-        levels = np.floor(objective.budget.linf * 255 + 1e-3)
-        self._cap = np.zeros((1, 1, *image.shape[2:]), np.float32)
+        levels = np.floor(self._objective.budget.linf * 255 + 1e-3)
+        self._cap = np.zeros((1, 1, *self._image.shape[2:]), np.float32)
         self._cap[:, :, :height, :width] = levels / 255
 
     def __call__(self, seed: int, on_step: OnStep | None) -> tuple[Levels, CloakReport]:
@@ -306,14 +293,13 @@ class _Run:
 
     def _fit(self, delta: Array) -> tuple[Levels, CloakReport]:
         """The largest multiple of δ whose 8-bit picture keeps every measure of the budget."""
-        budget = self._objective.budget
-        kept, report = 0.0, self._measure(self._original, 0.0)
+        kept, costs = 0.0, _Costs(lpips=0.0, ssimulacra2=100.0)
         scale, broken = 1.0, 1.01 * _LONGEST
         for _ in range(_TRIES):
-            tried = self._measure(self._levels(delta, scale), scale)
-            room = _room(tried, budget)
+            tried = self._costs(self._levels(delta, scale))
+            room = _room(tried, self._objective.budget)
             if room >= 1.0:
-                kept, report = scale, tried
+                kept, costs = scale, tried
                 if room < 1.01 or scale >= _LONGEST:
                     break
             else:
@@ -322,15 +308,17 @@ class _Run:
                 break
             guess = min(scale * room, _LONGEST)
             scale = guess if kept < guess < broken else 0.5 * (kept + broken)
-        return self._levels(delta, kept), report
+        levels = self._levels(delta, kept)
+        return levels, self._report(levels, kept, costs)
 
-    def _measure(self, levels: Levels, scale: float) -> CloakReport:
-        grow = [(0, full - side) for full, side in zip(self._image.shape[2:], levels.shape[:2], strict=True)]
-        grown = np.pad(levels, [*grow, (0, 0)], mode="symmetric")
-        image = np.ascontiguousarray(grown.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255)
-        seen = self._engines.look({"image": image})
-        rest = float(np.linalg.norm(seen["latent"] - self._target))
-        lpips = self._lpips(levels) if self._lpips is not None else self._distance(seen)
+    def _costs(self, levels: Levels) -> _Costs:
+        return _Costs(self._lpips(levels), ssimulacra2(self._original, levels))
+
+    def _report(self, levels: Levels, scale: float, costs: _Costs) -> CloakReport:
+        height, width = levels.shape[:2]
+        grown = [(0, full - side) for full, side in zip(self._image.shape[2:], (height, width), strict=True)]
+        edged = np.pad(levels, [*grown, (0, 0)], mode="symmetric").transpose(2, 0, 1)[None]
+        rest = float(np.linalg.norm(self._latent(edged.astype(np.float32) / np.float32(255)) - self._target))
         program = self._engines.step
         return CloakReport(
             engine=program.engine,
@@ -339,27 +327,34 @@ class _Run:
             steps=self._objective.steps,
             scale=scale,
             progress=1 - rest / self._whole if self._whole else 0.0,
-            lpips=lpips,
+            lpips=costs.lpips,
             linf=float(np.abs(levels.astype(np.int16) - self._original).max()) / 255,
-            ssimulacra2=ssimulacra2(self._original, levels),
+            ssimulacra2=costs.ssimulacra2,
             budget=self._objective.budget,
             seconds={},
         )
 
-    def _distance(self, seen: Mapping[str, Array]) -> float:
-        maps = [name for name in seen if name.startswith("lpips_")]
-        return sum(float(np.mean(np.sum((seen[name] - self._seen[name]) ** 2, axis=1))) for name in maps)
+    def _latent(self, image: Array) -> Array:
+        return self._encoder.run("image", image)["latent"]
 
 
-def _room(report: CloakReport, budget: Budget) -> float:
+@dataclass(frozen=True)
+class _Costs:
+    """What a person may see of a picture."""
+
+    lpips: float
+    ssimulacra2: float
+
+
+def _room(costs: _Costs, budget: Budget) -> float:
     """How much longer δ may be; 1 is exactly at the budget.
 
     LPIPS grows about as the square of δ, SSIMULACRA2's error about as its power 1.5.
     """
     room = _LONGEST
-    if budget.lpips is not None and report.lpips:
-        room = min(room, (budget.lpips * _MARGIN / report.lpips) ** 0.5)
-    error = visible_error(report.ssimulacra2)
+    if budget.lpips is not None and costs.lpips:
+        room = min(room, (budget.lpips * _MARGIN / costs.lpips) ** 0.5)
+    error = visible_error(costs.ssimulacra2)
     if budget.ssimulacra2 is not None and error > 0:
         room = min(room, (visible_error(budget.ssimulacra2 + _SCORE_MARGIN) / error) ** (1 / 1.5))
     return room

@@ -11,9 +11,10 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 from PIL import Image
 from ssimulacra2 import compute_ssimulacra2
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from glaze_trt.models import Manifest, ModelFile
 
 Levels = NDArray[np.uint8]
+
+SIZES_KEPT = 4
+"""Picture sizes that a `Network` stays compiled for; the one longest unused goes first."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,8 @@ class Judge:
         before: Levels,
         *,
         target: Levels | None = None,
-        encoder: ModelFile | None = None,
-        perceptual: ModelFile | None = None,
-        engine_name: str = "auto",
+        encoder: Network | None = None,
+        perceptual: Network | None = None,
     ) -> None:
         """Take the original.
 
@@ -72,17 +75,16 @@ class Judge:
             target: the restyled original, same size; needed for `progress`, as is `encoder`.
             encoder: the encoder whose latent is compared.
             perceptual: the net for LPIPS.
-            engine_name: what runs the two nets.
 
         Raises:
             PictureError: the target differs in size.
         """
         self._before = before
-        self._lpips = None if perceptual is None else Lpips(perceptual, before, engine_name)
+        self._lpips = None if perceptual is None else Lpips(perceptual, before)
         self._progress = None
         if encoder is not None and target is not None:
             _same_size(before, target, "target")
-            self._progress = Progress(encoder, before, target, engine_name)
+            self._progress = Progress(encoder, before, target)
 
     def __call__(self, after: Levels) -> Measures:
         """Measure a picture, (H, W, 3) uint8.
@@ -118,52 +120,65 @@ def ssimulacra2(before: Levels, after: Levels) -> float:
 
 
 class Network:
-    """A model file, compiled on first use for one picture size, fed with 8-bit pictures."""
+    """A model file fed with 8-bit pictures, in fp32; compiled for each picture size on first use."""
 
     def __init__(self, model: ModelFile, engine_name: str = "auto") -> None:
         """Take a model file; nothing is compiled yet."""
-        self._model = model
+        self.model = model
         self._engine_name = engine_name
-        self._program: Any = None
+        self._programs: dict[tuple[int, ...], engine.Program] = {}
 
     def __call__(self, levels: Levels) -> Mapping[str, NDArray[np.float32]]:
         """The outputs for (H, W, 3) uint8, padded by its mirror image to what the net takes."""
-        image = padded(levels, self._model.manifest)
-        return self.run("image", image)
+        return self.run("image", padded(levels, self.model.manifest))
 
     def run(self, name: str, value: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
         """The outputs for an input tensor given as it is."""
-        if self._program is None or tuple(self._program.inputs[name].shape) != value.shape:
-            model = engine.load(self._model.path, shapes={name: value.shape})
-            self._program = engine.compile(model, engine=self._engine_name, precision="fp32")
-        outputs: Mapping[str, NDArray[np.float32]] = self._program({name: value})
-        return outputs
+        return self.compile(name, value.shape)({name: value})
+
+    def compile(self, name: str, shape: tuple[int, ...]) -> engine.Program:
+        """The program for one shape of the input; kept.
+
+        Raises:
+            EngineError: the file cannot be compiled for it.
+        """
+        program = self._programs.pop(shape, None)
+        if program is None:
+            program = engine.compile(self.load(name, shape), engine=self._engine_name, precision="fp32")
+        self._programs[shape] = program
+        if len(self._programs) > SIZES_KEPT:
+            del self._programs[next(iter(self._programs))]
+        return program
+
+    def load(self, name: str, shape: tuple[int, ...]) -> ir.Model:
+        """The graph for one shape of the input."""
+        return engine.load(self.model.path, shapes={name: shape})
+
+    def takes(self, levels: Levels) -> tuple[int, ...]:
+        """The shape that a picture is padded to."""
+        return _padded_shape(levels, self.model.manifest)
 
 
 class Lpips:
     """LPIPS (Zhang et al., CVPR 2018) to one reference picture, whose features are computed once."""
 
-    def __init__(self, model: ModelFile, reference: Levels, engine_name: str = "auto") -> None:
+    def __init__(self, net: Network, reference: Levels) -> None:
         """Compute the features of `reference`, (H, W, 3) uint8."""
-        self._net = Network(model, engine_name)
-        self._features = {name: value.copy() for name, value in self._net(reference).items()}
+        self._net = net
+        self.features = {name: value for name, value in net(reference).items() if name.startswith("feature_")}
 
     def __call__(self, levels: Levels) -> float:
         """The distance of a picture to the reference."""
-        features = self._net(levels)
-        return sum(
-            float(np.mean(np.sum((features[name].astype(np.float64) - reference) ** 2, axis=1)))
-            for name, reference in self._features.items()
-            if name.startswith("feature_")
-        )
+        found = self._net(levels)
+        return sum((_mean_square(found[name] - mine) for name, mine in self.features.items()), start=0.0)
 
 
 class Progress:
     """How much of the way to the target's latent a picture has gone: 0 unmoved, 1 there."""
 
-    def __init__(self, encoder: ModelFile, before: Levels, target: Levels, engine_name: str = "auto") -> None:
+    def __init__(self, encoder: Network, before: Levels, target: Levels) -> None:
         """Encode the original and the target, (H, W, 3) uint8 each."""
-        self._net = Network(encoder, engine_name)
+        self._net = encoder
         self._goal = self._latent(target)
         self._whole = float(np.linalg.norm(self._latent(before) - self._goal))
 
@@ -174,6 +189,13 @@ class Progress:
 
     def _latent(self, levels: Levels) -> NDArray[np.float64]:
         return self._net(levels)["latent"].astype(np.float64)
+
+
+def _mean_square(difference: NDArray[np.float32]) -> float:
+    """Of (1, C, H, W), over positions, summed over channels."""
+    flat = difference.ravel()
+    positions: int = difference.shape[2] * difference.shape[3]
+    return float(np.dot(flat, flat)) / positions
 
 
 def padded(levels: Levels, manifest: Manifest) -> NDArray[np.float32]:
@@ -190,10 +212,15 @@ def padded(levels: Levels, manifest: Manifest) -> NDArray[np.float32]:
             f"{manifest.name} takes pictures of {width} x {height} only, and this one is "
             f"{levels.shape[1]} x {levels.shape[0]}"
         )
-    multiple, minimum = manifest.multiple, manifest.minimum
-    grow = [(0, -(-max(side, minimum) // multiple) * multiple - side) for side in levels.shape[:2]]
+    sides = _padded_shape(levels, manifest)[2:]
+    grow = [(0, full - side) for full, side in zip(sides, levels.shape[:2], strict=True)]
     image = np.pad(levels, [*grow, (0, 0)], mode="symmetric")
     return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255.0)
+
+
+def _padded_shape(levels: Levels, manifest: Manifest) -> tuple[int, ...]:
+    multiple, minimum = manifest.multiple, manifest.minimum
+    return (1, 3, *(-(-max(side, minimum) // multiple) * multiple for side in levels.shape[:2]))
 
 
 def _same_size(first: Levels, other: Levels, name: str) -> None:

@@ -128,7 +128,6 @@ def run(
     began = time.perf_counter()
     source = picture.load(job.input)
     _refuse_outputs(job, source, settings.overwrite)
-    encoder, perceptual = cloaker.encoder, cloaker.perceptual
     doing("target")
     target = target_levels(source, settings.style, settings.target_image, settings.seed)
     loaded = time.perf_counter()
@@ -137,7 +136,7 @@ def run(
     cloaked = time.perf_counter()
     doing("measuring")
     made: dict[str, Any] = dict(result.report.as_dict())
-    judge = Judge(source.levels, target=target, encoder=encoder, perceptual=perceptual, engine_name=made["engine"])
+    judge = Judge(source.levels, target=target, encoder=cloaker.encoder, perceptual=cloaker.perceptual)
     fitted = fit.within_budget(source, result.rgb, job.output, made["budget"], judge)
     measured = time.perf_counter()
     atomic.write_bytes(job.output, fitted.data)
@@ -156,7 +155,7 @@ def run(
         "bytes": len(fitted.data),
         **fitted.measures.as_dict(),
         "notes": [*made.get("notes", ()), *source.notes, *fitted.notes, *_unmoved(fitted)],
-        "demonstration": encoder.manifest.demonstration or perceptual.manifest.demonstration,
+        "demonstration": any(n.model.manifest.demonstration for n in (cloaker.encoder, cloaker.perceptual)),
     }
     made["seconds"] = {
         "load": loaded - began,
@@ -169,7 +168,7 @@ def run(
         doing("contact sheet")
         seen = report.Views(source.levels, fitted.levels, target)
         note = demonstration_note(settings.model, settings.perceptual)
-        sheet = report.of_run(seen, report.model_views(encoder, seen, made["engine"]), made, note)
+        sheet = report.of_run(seen, report.model_views(cloaker.encoder, seen, made["engine"]), made, note)
         report.save_sheet(job.sheet, sheet)
         made["sheet"] = str(job.sheet)
     return made

@@ -18,7 +18,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from glaze_trt import atomic, models
 from glaze_trt.evaluate import Network
-from glaze_trt.models import ModelFile
 
 Levels = NDArray[np.uint8]
 
@@ -47,8 +46,9 @@ class Views:
     target: Levels
 
 
-def model_views(encoder: ModelFile, pictures: Views, engine_name: str = "auto") -> Views | None:
+def model_views(encode: Network, pictures: Views, engine_name: str = "auto") -> Views | None:
     """The pictures as the encoder's own decoder rebuilds them from the latents; None where no decoder is at hand."""
+    encoder = encode.model
     space = encoder.manifest.latent_space
     fitting = [
         model
@@ -58,7 +58,7 @@ def model_views(encoder: ModelFile, pictures: Views, engine_name: str = "auto") 
     if not fitting:
         return None
     nearest = min(fitting, key=lambda model: (model.name != encoder.name, model.manifest.demonstration))
-    encode, decode = Network(encoder, engine_name), Network(nearest, engine_name)
+    decode = Network(nearest, engine_name)
     height, width = pictures.before.shape[:2]
 
     def rebuilt(levels: Levels) -> Levels:

@@ -38,15 +38,18 @@ class Nets:
     encoder: ir.Model
     perceptual: ir.Model | None
 
+    @property
+    def features(self) -> tuple[ir.Value, ...]:
+        """The perceptual net's outputs, `feature_<i>`."""
+        return () if self.perceptual is None else tuple(self.perceptual.graph.outputs)
 
-def look(nets: Nets, constraints: Sequence[str]) -> ir.Model:
-    """`image` (1, 3, H, W) → `latent`, and every constant of the step that depends on the original picture alone."""
+
+def look(size: Sequence[int], constraints: Sequence[str]) -> ir.Model:
+    """`image` (1, 3, H, W) → the constants of the step that visibility and structure take from the original picture."""
     graph = _graph("look")
     tape = Tape(graph)
-    image = _input(graph, "image", dims(nets.encoder.graph.inputs[0]))
-    named = {"latent": next(iter(tape.splice(nets.encoder, {"image": image}).values()))}
-    if nets.perceptual is not None:
-        named |= {f"lpips_{name}": value for name, value in tape.splice(nets.perceptual, {"image": image}).items()}
+    image = _input(graph, "image", size)
+    named: dict[str, ir.Value] = {}
     if "visibility" in constraints:
         named |= terms.visibility_reference(tape, image)
     if "structure" in constraints:
@@ -58,8 +61,8 @@ def step(nets: Nets, constraints: Sequence[str], update: Update, constants: Mapp
     """The step graph.
 
     Inputs that stay: `picture` (1, 3, H, W) in [0,1]; `cap` (1, 1, H, W), the largest |δ| per pixel; `target`, the
-    wanted latent; `steps`, the length of the schedule; `limit_<constraint>` scalars; and what `look` returns but its
-    latent.
+    wanted latent; `steps`, the length of the schedule; `limit_<constraint>` scalars; the perceptual net's features of
+    the original, `feature_<i>`; and what `look` returns.
     Inputs that are carried: see `carried`. Outputs beside them: `distance`, the mean squared feature distance, and
     one scalar per constraint, all at the δ that came in.
 
@@ -67,7 +70,7 @@ def step(nets: Nets, constraints: Sequence[str], update: Update, constants: Mapp
         nets: the networks.
         constraints: a selection of `CONSTRAINTS`.
         update: the constants of the update.
-        constants: name → shape of what `look` returns but its latent.
+        constants: name → shape of the features and of what `look` returns.
     """
     graph = _graph("step")
     size = dims(nets.encoder.graph.inputs[0])
@@ -129,7 +132,7 @@ def _constraint_values(
     if "lpips" in constraints and nets.perceptual is not None:
         maps = tape.splice(nets.perceptual, {"image": x})
         with tape.scope("lpips", precision="fp32"):
-            values["lpips"] = terms.lpips(tape, list(maps.values()), [known[f"lpips_{name}"] for name in maps])
+            values["lpips"] = terms.lpips(tape, list(maps.values()), [known[name] for name in maps])
     with tape.scope("visibility", precision="fp32"):
         if "visibility" in constraints:
             values["visibility"] = terms.visibility(tape, x, known)

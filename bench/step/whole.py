@@ -144,6 +144,10 @@ def _net(module: nn.Module, example: Tensor, outputs: list[str]) -> ir.Model:
         return engine.load(path)
 
 
+def _fp32(model: ir.Model) -> engine.Program:
+    return engine.compile(model, engine="onnxruntime", precision="fp32")
+
+
 def our_step(size: int, weights: Path | None) -> tuple[ir.Model, Outputs, Outputs]:
     """The step as our graph, its constants for the same picture, and the same first state."""
     objective = Objective()
@@ -151,10 +155,11 @@ def our_step(size: int, weights: Path | None) -> tuple[ir.Model, Outputs, Output
     picture, target = original(size)
     lpips = lpips_network("squeeze", weights)
     features = [f"feature_{index}" for index in range(len(lpips.lins))]
-    nets = graphs.Nets(_net(taesd(weights), picture, ["latent"]), _net(Features(lpips), picture, features))
-    look = engine.compile(graphs.look(nets, names), engine="onnxruntime", precision="fp32")
-    seen, goal = look({"image": picture.numpy()}), look({"image": target.numpy()})["latent"]
-    known = {name: array for name, array in seen.items() if name != "latent"}
+    perceptual = _net(Features(lpips), picture, features)
+    nets = graphs.Nets(_net(taesd(weights), picture, ["latent"]), perceptual)
+    given = {"image": picture.numpy()}
+    known = _fp32(graphs.look((1, 3, size, size), names))(given) | _fp32(perceptual)(given)
+    goal = _fp32(nets.encoder)({"image": target.numpy()})["latent"]
     model = graphs.step(nets, names, objective.update, {name: array.shape for name, array in known.items()})
     cap = math.floor(objective.budget.linf * 255 + 1e-3) / 255
     constants = {

@@ -215,4 +215,21 @@ def _broadcast(ops: Any, node: Any, operands: list[Any]) -> Any:
     return ops.broadcast(operands[0], ops.constant(np.array(node.get_output_shape(0), np.int64)))
 
 
-_OLDER: dict[str, Callable[[Any, Any, list[Any]], Any]] = {"Broadcast": _broadcast, "Pad": _pad, "Softmax": _softmax}
+def _interpolate(ops: Any, node: Any, operands: list[Any]) -> Any:
+    from openvino.utils.node_factory import NodeFactory  # `openvino.opset4.interpolate` is that of opset1
+
+    data, sized, *axes = operands
+    sides = list(node.get_output_shape(0))
+    chosen = [side % len(sides) for side in axes[0].get_node().get_data()] if axes else range(len(sides))
+    shape = ops.constant(np.array([sides[axis] for axis in chosen], np.int64))
+    if node.get_attributes()["shape_calculation_mode"] == "sizes":
+        sized = ops.constant(np.ones(len(shape.get_data()), np.float32))  # not read
+    return NodeFactory("opset4").create("Interpolate", [data, shape, sized, *axes], node.get_attributes())
+
+
+_OLDER: dict[str, Callable[[Any, Any, list[Any]], Any]] = {
+    "Broadcast": _broadcast,
+    "Interpolate": _interpolate,
+    "Pad": _pad,
+    "Softmax": _softmax,
+}

@@ -320,13 +320,34 @@ def test_a_picture_enters_its_first_convolution_unrounded():
 def test_a_lost_island_is_reported():
     nodes = [
         node("Conv", "x w", "c", pads=[1] * 4),
-        helper.make_node("Resize", ["c", "", "scales"], ["big"], mode="nearest"),
-        node("Conv", "big w", "y", pads=[1] * 4),
+        node("LogSoftmax", "c", "chances", axis=1),
+        node("Conv", "chances w", "y", pads=[1] * 4),
     ]
-    constants = {"w": kernel(), "scales": np.array([1, 1, 2, 2], np.float32)}
-    model = make_model(nodes, {"x": SHAPE}, {"y": (1, 16, 48, 48)}, constants, {"big"})
+    model = make_model(nodes, {"x": SHAPE}, {"y": SHAPE}, {"w": kernel()}, {"chances"})
     (note,) = compile(model, "openvino", "bf16").notes
-    assert "big" in note
+    assert "chances" in note
+
+
+@needs_bf16
+@pytest.mark.parametrize("sized", [False, True])
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_a_resize_can_be_an_island(mode, sized):
+    shape, large = (1, 3, 8, 8), (1, 3, 16, 16)
+    resize = ["h", "", "", "sizes"] if sized else ["h", "", "scales"]
+    nodes = [
+        node("Conv", "x w", "c", pads=[1] * 4),
+        node("Add", "c far", "h"),
+        helper.make_node("Resize", resize, ["big"], mode=mode, coordinate_transformation_mode="half_pixel"),
+        node("Sub", "big far", "back"),
+        node("Conv", "back w", "y", pads=[1] * 4),
+    ]
+    constants = {"w": np.eye(3, dtype=np.float32)[:, :, None, None] * np.pad(np.ones((1, 1), np.float32), 1)}
+    constants |= {"far": np.float32(256), "scales": np.array([1, 1, 2, 2], np.float32), "sizes": np.array(large)}
+    model = make_model(nodes, {"x": shape}, {"y": large}, constants, {"h", "big", "back"})
+    x = np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
+    program = compile(model, "openvino", "bf16")
+    assert not program.notes
+    np.testing.assert_allclose(program({"x": x})["y"], compile(model, "onnxruntime", "fp32")({"x": x})["y"], atol=0.02)
 
 
 @needs_bf16

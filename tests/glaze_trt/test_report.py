@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from glaze_trt import models, report
+from glaze_trt.evaluate import Network
 from tests.glaze_trt.scene import scene
 
 FACTS = [report.Fact("LPIPS", "0.041", "at most 0.05")] * 6
@@ -40,7 +41,7 @@ def test_every_picture_is_on_the_sheet(size: tuple[int, int]) -> None:
 
 
 def test_the_model_sees_three_pictures_of_the_same_size() -> None:
-    seen = report.model_views(models.find("tiny", "encoder"), views(43, 61))
+    seen = report.model_views(Network(models.find("tiny", "encoder")), views(43, 61))
     assert seen is not None
     assert seen.before.shape == seen.after.shape == seen.target.shape == (43, 61, 3)
 

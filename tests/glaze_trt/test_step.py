@@ -14,21 +14,19 @@ NAMES = ("lpips", "visibility", "structure")
 
 
 @pytest.fixture(scope="module")
-def compiled() -> tuple[engine.Program, engine.Program]:
+def compiled() -> tuple[engine.Program, ...]:
     paths = models.find("tiny", "encoder").path, models.find("tiny", "perceptual").path
     nets = graphs.Nets(*(engine.load(path, {"image": SIZE}) for path in paths))
-    look = graphs.look(nets, NAMES)
-    known = {v.name: tuple(v.shape) for v in look.graph.outputs if v.name != "latent"}
-    step = graphs.step(nets, NAMES, Update(), known)
-    return tuple(engine.compile(m, engine="onnxruntime", precision="fp32") for m in (look, step))
+    look = graphs.look(SIZE, NAMES)
+    known = {v.name: tuple(v.shape) for v in (*look.graph.outputs, *nets.features)}
+    models_ = (look, nets.encoder, nets.perceptual, graphs.step(nets, NAMES, Update(), known))
+    return tuple(engine.compile(m, engine="onnxruntime", precision="fp32") for m in models_)
 
 
-def session(
-    compiled: tuple[engine.Program, engine.Program], limits: float = 1.0, cap: float = 8 / 255
-) -> engine.Session:
-    look, step = compiled
-    seen = look({"image": image(waves())})
-    target = look({"image": image(waves(seed=5))})["latent"]
+def session(compiled: tuple[engine.Program, ...], limits: float = 1.0, cap: float = 8 / 255) -> engine.Session:
+    look, encoder, perceptual, step = compiled
+    seen = look({"image": image(waves())}) | perceptual({"image": image(waves())})
+    target = encoder({"image": image(waves(seed=5))})["latent"]
     constants = {
         "picture": image(waves()),
         "cap": np.full((1, 1, *SIZE[2:]), cap, np.float32),
@@ -89,7 +87,6 @@ def test_the_best_iterate_is_one_inside_every_limit(compiled) -> None:
 
 def test_the_first_update_is_the_formula(compiled) -> None:
     """One step from δ = 0 with no constraint: |move| = rate·cap·g/(|g|+ε), by the preconditioned update."""
-    look, step = compiled
     update = Update()
     run = session(compiled)
     for name in NAMES:
