@@ -216,7 +216,9 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.json:  # written after every pair, so that a stopped run leaves something
             document = described | {
                 "size": arguments.size, "torch form": form.name, "torch forms, seconds a step": findings,
-                "command": "python -m bench.quality " + " ".join(sys.argv[1:] if argv is None else argv),
+                "command": "python -m bench.quality " + " ".join(
+                    Path(word).name for word in (sys.argv[1:] if argv is None else argv)
+                ),
                 "pairs": results,
             }  # fmt: skip
             arguments.json.write_text(json.dumps(document, indent=1))
