@@ -56,6 +56,8 @@ class Precision(StrEnum):
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
+    fp16 = "fp16"
+    mixed = "mixed"
 
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

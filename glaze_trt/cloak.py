@@ -8,7 +8,7 @@ the limit that stands for it. The last word is had by the 8-bit picture: δ is s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,8 +39,14 @@ _SCORE_MARGIN = 0.05
 _TRIES = 12
 """Of lengths of δ; the first guesses usually land."""
 
-_LONGEST = 1.3
-"""How far δ may be stretched where the budget was not used up."""
+_SCALED_RMS = 2.0**-4
+"""Of a scaled fp16 gradient: about as far from 65504, where numbers end, as from 6e-8, where they vanish."""
+
+_CALIBRATIONS = 5
+"""Tries to find the loss scales; each takes a step that is thrown away."""
+
+_LONGEST = 4.0
+"""How far δ may be stretched where the budget was not used up, as few steps do: after three, a third of it is used."""
 
 
 def cloak(
@@ -71,7 +77,7 @@ def cloak(
         budget: the budget itself; comes before `intensity`.
         seed: of the first δ and of the style.
         engine: `auto`, `openvino` or `onnxruntime`.
-        precision: `auto`, `fp32` or `bf16`.
+        precision: `auto`, `fp32`, `bf16` or `fp16`, as the engine has them.
         on_step: called after every step.
 
     Raises:
@@ -182,7 +188,8 @@ class Cloaker:
             names = constraints(self.objective)
             look = graphs.look(shape, names)
             known = {str(v.name): dims(v) for v in (*look.graph.outputs, *nets.features)}
-            model = graphs.step(nets, names, self.objective.update, known)
+            scaled = engine.precision_of(self._engine, self._precision) == "fp16"
+            model = graphs.step(nets, names, self.objective.update, known, scaled=scaled)
             step = engine.compile(model, engine=self._engine, precision=self._precision)
             constants = engine.compile(look, engine=step.engine, precision="fp32") if look.graph.outputs else None
             self._compiled[shape] = _Engines(constants, step)
@@ -234,7 +241,9 @@ class _Run:
             **{f"limit_{name}": _scalar(limit) for name, limit in limits.items()},
             **{name: value for name, value in self._seen.items() if name in self._engines.step.inputs},
         }
-        session = engine.Session(self._engines.step, graphs.carried(names), constants, graphs.first_state(names, first))
+        scale = self._calibrate(names, constants, first)
+        carry, state = graphs.carried(names, scaled=bool(scale)), graphs.first_state(names, first, scale=scale)
+        session = engine.Session(self._engines.step, carry, constants, state)
         for count in self._rounds():
             self._advance(session, count - 1, on_step)
             judged = session.read("delta")  # the outputs of a step speak of the δ that came in
@@ -245,6 +254,20 @@ class _Run:
         found = np.isfinite(session.read("best_distance"))
         delta = session.read("best_delta" if found else "delta")
         return self._fit(delta)
+
+    def _calibrate(self, names: tuple[str, ...], constants: Mapping[str, Array], first: Array) -> dict[str, float]:
+        """A power of two for every loss scale of an fp16 step, from its gradients at the first δ; empty for others."""
+        step = self._engines.step
+        scale = {name: 1.0 for name in graphs.scales(names) if f"scale_{name}" in step.inputs}
+        for _ in range(_CALIBRATIONS if scale else 0):
+            seen = step({**constants, **graphs.first_state(names, first, scale=scale)})
+            if not np.isfinite(seen["distance"]):
+                raise UsageError("the encoder overflows in fp16 on this picture; choose --precision bf16 or fp32")
+            wanted = {name: old * _rescale(float(seen[f"rms_{name}"])) for name, old in scale.items()}
+            if wanted == scale:
+                break
+            scale = wanted
+        return scale
 
     def _limits(self, names: tuple[str, ...]) -> dict[str, float]:
         budget, limits = self._objective.budget, {}
@@ -358,6 +381,15 @@ def _room(costs: _Costs, budget: Budget) -> float:
     if budget.ssimulacra2 is not None and error > 0:
         room = min(room, (visible_error(budget.ssimulacra2 + _SCORE_MARGIN) / error) ** (1 / 1.5))
     return room
+
+
+def _rescale(rms: float) -> float:
+    """A power of two that brings the RMS of a gradient close to `_SCALED_RMS`."""
+    if not np.isfinite(rms):
+        return 2.0**-10
+    if rms == 0:
+        return 2.0**10
+    return float(2.0 ** round(np.log2(_SCALED_RMS / rms)))
 
 
 def _scalar(value: float) -> Array:

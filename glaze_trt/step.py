@@ -22,6 +22,7 @@ CONSTRAINTS = ("lpips", "visibility", "structure")
 """What may bound a cloak beside |δ|: each has a limit and a weight that adapts."""
 
 _TINY = 1e-12
+_HUGE = 1e30
 _STATE = ("delta", "momentum", "second", "step", "best_delta", "best_distance")
 _SCALARS = ("step", "best_distance")
 
@@ -57,7 +58,14 @@ def look(size: Sequence[int], constraints: Sequence[str]) -> ir.Model:
     return _finish(graph, tape, named)
 
 
-def step(nets: Nets, constraints: Sequence[str], update: Update, constants: Mapping[str, Sequence[int]]) -> ir.Model:
+def step(
+    nets: Nets,
+    constraints: Sequence[str],
+    update: Update,
+    constants: Mapping[str, Sequence[int]],
+    *,
+    scaled: bool = False,
+) -> ir.Model:
     """The step graph.
 
     Inputs that stay: `picture` (1, 3, H, W) in [0,1]; `cap` (1, 1, H, W), the largest |δ| per pixel; `target`, the
@@ -66,11 +74,17 @@ def step(nets: Nets, constraints: Sequence[str], update: Update, constants: Mapp
     Inputs that are carried: see `carried`. Outputs beside them: `distance`, the mean squared feature distance, and
     one scalar per constraint, all at the δ that came in.
 
+    In fp16 gradients vanish below 6e-8 and overflow above 65504. With `scaled`, every term that goes through a network
+    (`scales`) has a loss scale of its own, carried from step to step: its gradient is multiplied by it on the way, and
+    its size in the end does not depend on it, since gradients are divided by their RMS. A step in which one of them is
+    not finite changes nothing but that scale, which it halves. `rms_<term>` is the RMS of the scaled gradient.
+
     Args:
         nets: the networks.
         constraints: a selection of `CONSTRAINTS`.
         update: the constants of the update.
         constants: name → shape of the features and of what `look` returns.
+        scaled: whether terms have loss scales.
     """
     graph = _graph("step")
     size = dims(nets.encoder.graph.inputs[0])
@@ -82,6 +96,7 @@ def step(nets: Nets, constraints: Sequence[str], update: Update, constants: Mapp
     known = {name: _input(graph, name, shape) for name, shape in constants.items()}
     state = {name: _input(graph, name, () if name in _SCALARS else size) for name in _STATE}
     weights = {name: _input(graph, f"weight_{name}", ()) for name in constraints}
+    scale = {name: _input(graph, f"scale_{name}", ()) for name in scales(constraints)} if scaled else {}
 
     tape = Tape(graph)
     delta = state["delta"]
@@ -92,37 +107,66 @@ def step(nets: Nets, constraints: Sequence[str], update: Update, constants: Mapp
         distance = terms.features(tape, latent, target)
     values = _constraint_values(tape, nets, x, delta, known, constraints)
 
-    scaled = {name: _unit_rms(graph, value, delta) for name, value in values.items()}
-    pull = _unit_rms(graph, distance, delta)
+    sizes: dict[str, ir.Value] = {}
+    pulls: dict[str, ir.Value] = {}
+    for name, value in (("distance", distance), *values.items()):
+        pulls[name], sizes[name] = _unit_rms(graph, value, delta, scale.get(name))
     tape = Tape(graph)
     with tape.scope("update", precision="fp32"):
-        for name, gradient in scaled.items():
-            pull = tape.Add(pull, tape.Mul(gradient, weights[name]))
+        pull = pulls["distance"]
+        for name in values:
+            pull = tape.Add(pull, tape.Mul(pulls[name], weights[name]))
         after = _descend(tape, update, pull, state, cap, picture, steps)
-        after |= _keep_best(tape, state, delta, distance, values, limits)
         for name, value in values.items():
             excess = tape.Sub(tape.Div(value, limits[name]), 1.0)
             grown = tape.Add(weights[name], tape.Mul(excess, update.gain))
             after[f"weight_{name}"] = tape.Min(tape.Max(grown, 0.0), update.ceiling)
+        if scale:
+            before = state | {f"weight_{name}": weight for name, weight in weights.items()}
+            after = _skip_overflow(tape, before, after, scale, sizes)
+        after |= _keep_best(tape, state, delta, distance, values, limits)
     outputs = {f"next_{name}": value for name, value in after.items()}
-    model = _finish(graph, tape, {**outputs, "distance": distance, **values})
+    rms = {f"rms_{name}": sizes[name] for name in scale}
+    model = _finish(graph, tape, {**outputs, "distance": distance, **values, **rms})
     for value in known.values():
         if not value.uses():
             graph.inputs.remove(value)
     return model
 
 
-def carried(constraints: Sequence[str]) -> dict[str, str]:
+def scales(constraints: Sequence[str]) -> tuple[str, ...]:
+    """The terms that go through a network, which a `scaled` step has a loss scale for."""
+    return ("distance", *(name for name in constraints if name == "lpips"))
+
+
+def carried(constraints: Sequence[str], *, scaled: bool = False) -> dict[str, str]:
     """Output → input of everything that feeds back."""
-    return {f"next_{name}": name for name in (*_STATE, *(f"weight_{name}" for name in constraints))}
+    weights = [f"weight_{name}" for name in constraints]
+    loss_scales = [f"scale_{name}" for name in scales(constraints)] if scaled else []
+    return {f"next_{name}": name for name in (*_STATE, *weights, *loss_scales)}
 
 
-def first_state(constraints: Sequence[str], delta: np.ndarray, weight: float = 1.0) -> dict[str, np.ndarray]:
-    """The state before the first step, from a first δ of shape (1, 3, H, W)."""
+def first_state(
+    constraints: Sequence[str], delta: np.ndarray, weight: float = 1.0, scale: Mapping[str, float] | None = None
+) -> dict[str, np.ndarray]:
+    """The state before the first step.
+
+    Args:
+        constraints: as the step was made with.
+        delta: first δ, (1, 3, H, W).
+        weight: first weight of every constraint.
+        scale: term → first loss scale, for a `scaled` step.
+    """
     zeros, scalar = np.zeros_like(delta), np.zeros((), np.float32)
     state = {name: zeros for name in ("momentum", "second", "best_delta")}
-    weights = {f"weight_{name}": np.full((), weight, np.float32) for name in constraints}
-    return {"delta": delta, "step": scalar, "best_distance": np.full((), np.inf, np.float32), **state, **weights}
+    numbers = {f"weight_{name}": weight for name in constraints}
+    numbers |= {f"scale_{name}": value for name, value in (scale or {}).items()} | {"best_distance": np.inf}
+    return {
+        "delta": delta,
+        "step": scalar,
+        **state,
+        **{name: np.float32(v) * (scalar + 1) for name, v in numbers.items()},
+    }
 
 
 def _constraint_values(
@@ -142,13 +186,30 @@ def _constraint_values(
     return values
 
 
-def _unit_rms(graph: ir.Graph, value: ir.Value, wrt: ir.Value) -> ir.Value:
-    """The gradient of a scalar, divided by its root mean square."""
-    (gradient,) = backward(graph, value, [wrt])
+def _unit_rms(graph: ir.Graph, value: ir.Value, wrt: ir.Value, scale: ir.Value | None) -> tuple[ir.Value, ir.Value]:
+    """The gradient of a scalar, divided by its root mean square; and that, times `scale` if there is one."""
+    (gradient,) = backward(graph, value, [wrt], scale)
     tape = Tape(graph)
     with tape.scope("update", precision="fp32"):
-        mean = tape.ReduceMean(tape.Mul(gradient, gradient), [0, 1, 2, 3], keepdims=0)
-        return tape.Div(gradient, tape.Add(tape.Sqrt(mean), _TINY))
+        rms = tape.Sqrt(tape.ReduceMean(tape.Mul(gradient, gradient), [0, 1, 2, 3], keepdims=0))
+        return tape.Div(gradient, tape.Add(rms, _TINY)), rms
+
+
+def _skip_overflow(
+    tape: Tape,
+    before: Mapping[str, ir.Value],
+    after: Mapping[str, ir.Value],
+    scale: Mapping[str, ir.Value],
+    rms: Mapping[str, ir.Value],
+) -> dict[str, ir.Value]:
+    """The state after a step; the state before it, with a scale halved, where a gradient is not finite."""
+    finite = {name: tape.Less(rms[name], _HUGE) for name in scale}  # false for NaN
+    whole: ir.Value | None = None
+    for fine in finite.values():
+        whole = fine if whole is None else tape.And(whole, fine)
+    kept = {name: tape.Where(whole, value, before[name]) for name, value in after.items()}
+    halved = {f"scale_{name}": tape.Where(finite[name], s, tape.Mul(s, 0.5)) for name, s in scale.items()}
+    return {**kept, **halved}
 
 
 def _descend(

@@ -1,20 +1,23 @@
 """ONNX Runtime on the processor, in fp32: present everywhere, and the reference for the other backends.
 
-Not here: its CUDA provider, and bf16 (its processor kernels for convolutions have none).
+Its processor kernels for convolutions have no narrow types, but it can imitate them: it then rounds what an engine with
+explicit types would round (see `engine.passes.precision`), slowly. Not here: its CUDA provider.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import onnx_ir as ir
 
 from engine.errors import BackendError
+from engine.passes.precision import typed
 from engine.runtime.host import HostBuffer, HostProgram
 from engine.runtime.processor import detect
-from engine.runtime.protocol import Options, Precision
+from engine.runtime.protocol import EMULATE, Options, Precision
 from engine.runtime.serial import reason, serialise, signature
 
 SHARED_BYTES = 1 << 16
@@ -45,17 +48,20 @@ class OnnxRuntime:
         Raises:
             BackendError: not installed, another precision was asked for, or the graph was not accepted.
         """
-        if precision != "fp32":
-            raise BackendError(f"onnxruntime computes fp32 only on a processor, not {precision}; use openvino")
-        return OnnxRuntimeProgram(_import(), model, options)
+        if precision != "fp32" and os.environ.get(EMULATE) != "1":
+            raise BackendError(
+                f"onnxruntime computes fp32 only on a processor, not {precision}; use openvino "
+                f"(or set {EMULATE}=1 to imitate it)"
+            )
+        return OnnxRuntimeProgram(_import(), typed(model, precision, emulate=True), precision, options)
 
 
 class OnnxRuntimeProgram(HostProgram[Any]):
     """An inference session and IO bindings over numpy memory."""
 
-    def __init__(self, ort: Any, model: ir.Model, options: Options) -> None:
+    def __init__(self, ort: Any, model: ir.Model, precision: Precision, options: Options) -> None:
         inputs, outputs = signature(model)
-        super().__init__(OnnxRuntime.name, detect().name, "fp32", inputs, outputs)
+        super().__init__(OnnxRuntime.name, detect().name, precision, inputs, outputs)
         settings = ort.SessionOptions()
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL

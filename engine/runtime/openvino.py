@@ -18,10 +18,9 @@ from engine.errors import BackendError
 from engine.runtime.host import HostBuffer, HostProgram
 from engine.runtime.islands import lowered, mark_islands
 from engine.runtime.processor import detect
-from engine.runtime.protocol import Options, Precision
+from engine.runtime.protocol import EMULATE, Options, Precision
 from engine.runtime.serial import reason, serialise, signature
 
-EMULATE = "GLAZE_TRT_EMULATE_BF16"
 """Environment variable: "1" allows bf16 on a processor that must emulate it (very slow; for tests)."""
 
 _HINT = {"fp32": "f32", "bf16": "bf16"}

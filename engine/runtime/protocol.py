@@ -18,10 +18,14 @@ import onnx_ir as ir
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-Precision = Literal["fp32", "bf16", "fp16"]
-"""How convolutions and matrix products are computed. Inputs, outputs and fp32 islands stay float32."""
+Precision = Literal["fp32", "bf16", "fp16", "mixed"]
+"""How convolutions and matrix products are computed; "mixed" is fp16 forward and bf16 backward. Inputs, outputs and
+fp32 islands stay float32."""
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+EMULATE = "GLAZE_TRT_EMULATE"
+"""Environment variable: "1" allows precisions that a processor can only imitate, to see what they do to results."""
 
 ISLAND = "precision"
 """Key in `ir.Node.metadata_props`: the value "fp32" keeps that node out of a backend's own lowering to bf16."""

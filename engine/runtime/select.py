@@ -91,6 +91,24 @@ def compile(  # noqa: A001  (the engine's own verb; nothing here needs the built
     raise BackendError("no engine could compile the graph: " + "; ".join(refused))
 
 
+def precision_of(engine: str = "auto", precision: str = "auto") -> str:
+    """The precision that `compile` will try first here: the one asked for, or what "auto" stands for.
+
+    Raises:
+        BackendError: no such engine, or none that can be used.
+    """
+    if precision != "auto":
+        return precision
+    refused: list[str] = []
+    for backend in _candidates(engine):
+        try:
+            backend.version()
+            return backend.precisions()[0]
+        except BackendError as error:
+            refused.append(str(error))
+    raise BackendError("; ".join(refused))
+
+
 def _candidates(engine: str) -> Sequence[Backend]:
     if engine == "auto":
         return BACKENDS

@@ -12,9 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from engine import value_and_grad
 from engine.errors import BackendError, DynamicShapeError, FeedError
 from engine.runtime import Session, available_engines, compile
-from engine.runtime.openvino import EMULATE
 from engine.runtime.processor import detect, parse_cpuinfo, parse_sysctl
-from engine.runtime.protocol import ISLAND
+from engine.runtime.protocol import EMULATE, ISLAND
 
 SHAPE = (1, 16, 24, 24)
 RATE = np.float32(1e-4)

@@ -8,6 +8,7 @@ from PIL import Image
 from ssimulacra2 import compute_ssimulacra2
 
 import glaze_trt
+from engine.runtime.protocol import EMULATE
 from glaze_trt.cloak import Cloaker, make_objective
 from glaze_trt.errors import PictureError, UsageError
 from tests.glaze_trt.scene import waves
@@ -121,3 +122,23 @@ def test_contradictions_are_refused(cloaker: Cloaker) -> None:
         make_objective(steps=0)
     with pytest.raises(UsageError, match="linf"):
         glaze_trt.Budget(linf=0)
+
+
+def test_few_steps_still_use_the_budget() -> None:
+    budget = glaze_trt.Budget(lpips=None)
+    report = glaze_trt.cloak(waves(), target=waves(seed=5), steps=2, budget=budget).report
+    assert report.scale > 1.5
+    assert report.ssimulacra2 < 73 or report.linf == pytest.approx(budget.linf)
+
+
+def test_fp16_finds_its_loss_scale_and_cloaks_as_fp32_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(EMULATE, "1")
+    reports = {
+        precision: glaze_trt.cloak(
+            waves(), target=waves(seed=5), steps=10, engine="onnxruntime", precision=precision
+        ).report
+        for precision in ("fp32", "fp16", "mixed", "bf16")
+    }
+    for precision, report in reports.items():
+        assert report.precision == precision
+        assert report.progress == pytest.approx(reports["fp32"].progress, rel=0.05)

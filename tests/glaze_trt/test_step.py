@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import engine
+from engine.passes.precision import typed
 from glaze_trt import models
 from glaze_trt import step as graphs
 from glaze_trt.objective import Update
@@ -23,7 +24,12 @@ def compiled() -> tuple[engine.Program, ...]:
     return tuple(engine.compile(m, engine="onnxruntime", precision="fp32") for m in models_)
 
 
-def session(compiled: tuple[engine.Program, ...], limits: float = 1.0, cap: float = 8 / 255) -> engine.Session:
+def session(
+    compiled: tuple[engine.Program, ...],
+    limits: float = 1.0,
+    cap: float = 8 / 255,
+    scale: dict[str, float] | None = None,
+) -> engine.Session:
     look, encoder, perceptual, step = compiled
     seen = look({"image": image(waves())}) | perceptual({"image": image(waves())})
     target = encoder({"image": image(waves(seed=5))})["latent"]
@@ -35,8 +41,8 @@ def session(compiled: tuple[engine.Program, ...], limits: float = 1.0, cap: floa
         **{f"limit_{name}": np.float32(limits) for name in NAMES},
         **{name: value for name, value in seen.items() if name in step.inputs},
     }
-    state = graphs.first_state(NAMES, np.zeros(SIZE, np.float32))
-    return engine.Session(step, graphs.carried(NAMES), constants, state)
+    state = graphs.first_state(NAMES, np.zeros(SIZE, np.float32), scale=scale)
+    return engine.Session(step, graphs.carried(NAMES, scaled=bool(scale)), constants, state)
 
 
 def test_the_distance_falls_and_delta_stays_inside_cap_and_picture(compiled) -> None:
@@ -99,3 +105,49 @@ def test_the_first_update_is_the_formula(compiled) -> None:
     picture, cap = image(waves()), np.float32(8 / 255)
     moved = np.clip(-update.rate * cap * momentum, -cap, cap)
     np.testing.assert_allclose(run.read("delta"), np.clip(picture + moved, 0, 1) - picture, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def scaled() -> tuple[engine.Program, ...]:
+    """The step with loss scales, its networks' gradients rounded as fp16 would."""
+    paths = models.find("tiny", "encoder").path, models.find("tiny", "perceptual").path
+    nets = graphs.Nets(*(engine.load(path, {"image": SIZE}) for path in paths))
+    look = graphs.look(SIZE, NAMES)
+    known = {v.name: tuple(v.shape) for v in (*look.graph.outputs, *nets.features)}
+    step = typed(graphs.step(nets, NAMES, Update(), known, scaled=True), "fp16", emulate=True)
+    return tuple(
+        engine.compile(m, engine="onnxruntime", precision="fp32") for m in (look, nets.encoder, nets.perceptual, step)
+    )
+
+
+def test_an_overflow_changes_nothing_but_the_scale_it_halves(scaled) -> None:
+    run = session(scaled, scale={"distance": 2.0**40, "lpips": 2.0**4})
+    before = {name: run.read(name) for name in ("delta", "momentum", "second", "step", "weight_lpips")}
+    run.advance(1)
+    for name, value in before.items():
+        np.testing.assert_array_equal(run.read(name), value)
+    assert run.read("scale_distance") == 2.0**39
+    assert run.read("scale_lpips") == 2.0**4
+    run.advance(30)
+    assert run.read("step") > 0
+    assert np.isfinite(run.read("delta")).all()
+    assert np.abs(run.read("delta")).max() > 0
+
+
+def test_a_good_scale_gives_the_step_of_fp32_and_a_small_one_does_not(scaled, compiled) -> None:
+    exact = session(compiled)
+    for name in NAMES:  # at δ = 0 their gradients are 0 / 0
+        exact.write(f"weight_{name}", np.float32(0))
+    exact.advance(1)
+    moves = []
+    for scale in (2.0**14, 2.0**-24):
+        run = session(scaled, scale={"distance": scale, "lpips": scale})
+        for name in NAMES:
+            run.write(f"weight_{name}", np.float32(0))
+        run.advance(1)
+        assert run.read("scale_distance") == scale
+        moves.append(run.read("momentum").ravel().astype(float))
+    wanted = exact.read("momentum").ravel().astype(float)
+    agree = [float(m @ wanted / np.linalg.norm(m) / np.linalg.norm(wanted)) for m in moves if np.linalg.norm(m) > 0]
+    assert agree[0] > 0.999
+    assert agree[1:] == [] or agree[1] < 0.99
