@@ -22,7 +22,7 @@ from bench.quality.recipe import Recipe
 from bench.step.torch_forms import Form
 
 CHECKPOINTS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 160, 200, 250, 300, 350, 400, 450, 500)
-STEP_BUDGETS = (3, 5, 8, 10, 12, 15, 20, 25, 30, 40, 60, 80, 120)
+STEP_BUDGETS = (2, 3, 5, 8, 10, 12, 15, 20, 25, 30, 40, 60, 80, 120)
 
 
 @dataclass(frozen=True)
