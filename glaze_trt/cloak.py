@@ -20,7 +20,7 @@ from glaze_trt import models, styles
 from glaze_trt import step as graphs
 from glaze_trt.errors import PictureError, UsageError
 from glaze_trt.evaluate import SIZES_KEPT, Lpips, Network, padded, ssimulacra2
-from glaze_trt.objective import INTENSITIES, Budget, Objective, visible_error
+from glaze_trt.objective import INTENSITIES, Budget, Objective, visible_error, visible_score
 from glaze_trt.picture import MAX_PIXELS
 from glaze_trt.result import CloakReport, CloakResult, Levels, Picture, StepInfo, as_given, to_levels
 
@@ -29,6 +29,9 @@ OnStep = Callable[[StepInfo], None]
 
 _CHECKS = (0.5, 0.75)
 """Parts of the steps after which the real SSIMULACRA2 is looked at."""
+
+_FEW = 5
+"""Steps after which it is too early to look: the first ones stay far inside the budget."""
 
 _MARGIN = 0.998
 """Kept of the LPIPS budget, for what two engines may differ by."""
@@ -44,6 +47,9 @@ _SCALED_RMS = 2.0**-4
 
 _CALIBRATIONS = 5
 """Tries to find the loss scales; each takes a step that is thrown away."""
+
+_CLOSE = 1.01
+"""A length of δ is right where it could be this many times longer at most."""
 
 _LONGEST = 4.0
 """How far δ may be stretched where the budget was not used up, as few steps do: after three, a third of it is used."""
@@ -248,12 +254,20 @@ class _Run:
             self._advance(session, count - 1, on_step)
             judged = session.read("delta")  # the outputs of a step speak of the δ that came in
             self._advance(session, 1, on_step)
-            if "visibility" in names and session.steps < objective.steps:
+            if "visibility" in names and _FEW < session.steps < objective.steps:
                 self._correct(session, judged, limits["visibility"])
         session.advance(1)  # judges the last δ; what it moves beyond is not used
-        found = np.isfinite(session.read("best_distance"))
-        delta = session.read("best_delta" if found else "delta")
-        return self._fit(delta)
+        best = session.read("best_distance")
+        delta = session.read("best_delta" if np.isfinite(best) else "delta")
+        room = self._modelled_room(session) if best == session.read("distance") else 1.0
+        return self._fit(delta, room)
+
+    def _modelled_room(self, session: engine.Session) -> float:
+        """How much longer δ may be, by the graph's own terms: where to begin to look."""
+        lpips, error = (
+            float(session.read(name)) if name in self._engines.step.outputs else 0.0 for name in ("lpips", "visibility")
+        )
+        return _room(_Costs(lpips, visible_score(error)), self._objective.budget)
 
     def _calibrate(self, names: tuple[str, ...], constants: Mapping[str, Array], first: Array) -> dict[str, float]:
         """A power of two for every loss scale of an fp16 step, from its gradients at the first δ; empty for others."""
@@ -314,22 +328,25 @@ class _Run:
         levels = np.rint(np.clip(self._original.astype(np.float32) + moved * 255, 0, 255))
         return np.asarray(levels, np.uint8)
 
-    def _fit(self, delta: Array) -> tuple[Levels, CloakReport]:
-        """The largest multiple of δ whose 8-bit picture keeps every measure of the budget."""
+    def _fit(self, delta: Array, scale: float) -> tuple[Levels, CloakReport]:
+        """The largest multiple of δ whose 8-bit picture keeps every measure of the budget, looked for from `scale`."""
         kept, costs = 0.0, _Costs(lpips=0.0, ssimulacra2=100.0)
-        scale, broken = 1.0, 1.01 * _LONGEST
+        broken = 1.01 * _LONGEST
+        before: tuple[float, float] | None = None
         for _ in range(_TRIES):
             tried = self._costs(self._levels(delta, scale))
             room = _room(tried, self._objective.budget)
             if room >= 1.0:
                 kept, costs = scale, tried
-                if room < 1.01 or scale >= _LONGEST:
+                if room < _CLOSE or scale >= _LONGEST:
                     break
             else:
                 broken = scale
             if broken - kept < 0.01 * broken:
                 break
-            guess = min(scale * room, _LONGEST)
+            slope = 1.0 if before is None else _slope(before, (scale, room))
+            before = (scale, room)
+            guess = min(scale * (room / _CLOSE**0.5) ** (1 / slope), _LONGEST)
             scale = guess if kept < guess < broken else 0.5 * (kept + broken)
         levels = self._levels(delta, kept)
         return levels, self._report(levels, kept, costs)
@@ -381,6 +398,12 @@ def _room(costs: _Costs, budget: Budget) -> float:
     if budget.ssimulacra2 is not None and error > 0:
         room = min(room, (visible_error(budget.ssimulacra2 + _SCORE_MARGIN) / error) ** (1 / 1.5))
     return room
+
+
+def _slope(before: tuple[float, float], now: tuple[float, float]) -> float:
+    """How fast the room went with the length from one try to the next, in logarithms; 1 is as `_room` supposes."""
+    length, room = (np.log(b / a) for a, b in zip(before, now, strict=True))
+    return float(np.clip(-room / length, 0.5, 2.0)) if length else 1.0
 
 
 def _rescale(rms: float) -> float:

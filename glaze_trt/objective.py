@@ -86,6 +86,15 @@ class Objective:
             raise UsageError(f"steps must be at least 1; got {self.steps}")
 
 
-def visible_error(ssimulacra2: float) -> float:
-    """SSIMULACRA2's own error under its last map, score = 100 − 10·e^0.6276: 5.8 at 70, 0 at 100."""
-    return float(max(0.0, (100.0 - ssimulacra2) / 10.0) ** (1 / 0.6276336467831387))
+_POWER = 0.6276336467831387
+"""Of SSIMULACRA2's last map: score = 100 − 10·error^power."""
+
+
+def visible_error(score: float) -> float:
+    """SSIMULACRA2's own error behind a score: 5.8 at 70, 0 at 100."""
+    return float(max(0.0, (100.0 - score) / 10.0) ** (1 / _POWER))
+
+
+def visible_score(error: float) -> float:
+    """The score of an error: the inverse of `visible_error`."""
+    return float(100.0 - 10.0 * max(0.0, error) ** _POWER)
