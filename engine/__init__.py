@@ -11,7 +11,7 @@ from engine.autodiff import backward
 from engine.errors import BackendError, DynamicShapeError, EngineError, InvalidModelError, UnsupportedOpError
 from engine.gradient import companion, value_and_grad
 from engine.passes.canonical import load
-from engine.runtime import Program, Session, TensorSpec, available_engines, compile, precision_of
+from engine.runtime import Options, Program, Session, TensorSpec, available_engines, compile, precisions
 from engine.tape import Tape
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "DynamicShapeError",
     "EngineError",
     "InvalidModelError",
+    "Options",
     "Program",
     "Session",
     "Tape",
@@ -29,6 +30,6 @@ __all__ = [
     "companion",
     "compile",
     "load",
-    "precision_of",
+    "precisions",
     "value_and_grad",
 ]

@@ -38,6 +38,7 @@ def network(each: Network, folder: Path, progress: Callable[[str], None]) -> Mod
         shift_factor=each.shift_factor,
         multiple=each.multiple,
         minimum=each.minimum,
+        fp16=each.fp16,
         source=each.source.name,
         licence=each.source.licence,
         weights_sha256=each.source.sha256,

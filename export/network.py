@@ -34,6 +34,8 @@ class Network:
     """Height and width of the input must be multiples of this."""
     minimum: int = 1
     """Smallest height and width of the input."""
+    fp16: bool = True
+    """Whether activations stay inside fp16's range."""
     latent_space: str | None = None
     input_range: str | None = None
     scaling_factor: float | None = None

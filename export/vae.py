@@ -67,7 +67,15 @@ def load(name: str, given: str | Path | None) -> list[Network]:
     latents = int(vae.config["latent_channels"])
     multiple = 2 ** (len(vae.config["block_out_channels"]) - 1)
     source = weights.describe([path], hub)
-    both = partial(Network, name, source=source, latent_space=_SPACES[name], scaling_factor=scaling, shift_factor=shift)
+    both = partial(
+        Network,
+        name,
+        source=source,
+        latent_space=_SPACES[name],
+        scaling_factor=scaling,
+        shift_factor=shift,
+        fp16=name != "sdxl-vae",
+    )
 
     def encode(image: Tensor) -> tuple[Tensor]:
         return ((vae.encode(image * 2 - 1).latent_dist.mean - shift) * scaling,)

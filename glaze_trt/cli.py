@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from glaze_trt import console, jobs, models, picture, styles
+from glaze_trt import cli_cache, cli_engines, console, jobs, models, picture, styles
 from glaze_trt.console import failing_clearly
 from glaze_trt.errors import ModelError, UsageError
 from glaze_trt.evaluate import Judge, Network
@@ -46,6 +46,9 @@ class Engine(StrEnum):
     """What runs the networks."""
 
     auto = "auto"
+    tensorrt = "tensorrt"
+    rtx = "tensorrt-rtx"
+    cuda = "onnxruntime-cuda"
     openvino = "openvino"
     onnxruntime = "onnxruntime"
 
@@ -67,6 +70,10 @@ Target = Annotated[Path | None, typer.Option("--target-image", help="Picture to 
 Style = Annotated[str | None, typer.Option(help=f"Built-in style to move toward (default: {styles.DEFAULT}).")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")]
 EngineOption = Annotated[Engine, typer.Option("--engine", help="What runs the networks.")]
+
+
+app.add_typer(cli_engines.app)
+app.add_typer(cli_cache.app, name="cache")
 
 
 @app.callback(invoke_without_command=True)
@@ -100,6 +107,8 @@ def cloak(
     seed: Seed = 0,
     engine: EngineOption = Engine.auto,
     precision: Annotated[Precision, typer.Option(help="What convolutions are computed in.")] = Precision.auto,
+    device: Annotated[str, typer.Option(help="Which GPU, where one is used: cuda:1 is the second.")] = "cuda:0",
+    engines: Annotated[Path | None, typer.Option(help="Folder made by `glaze-trt build`, looked into first.")] = None,
     sheet: Annotated[str | None, typer.Option(help="Contact sheet: a PNG file, or a folder/.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
     as_json: Json = False,
@@ -124,6 +133,8 @@ def cloak(
             seed=seed,
             engine=engine.value,
             precision=precision.value,
+            device=device,
+            engines=engines,
             overwrite=overwrite,
         )
         note = jobs.demonstration_note(settings.model, settings.perceptual)
@@ -152,8 +163,8 @@ class _Outcome:
 def _run_all(planned: list[jobs.Job], settings: jobs.Settings, *, as_json: bool, debug: bool) -> _Outcome:
     """Every picture in turn; a bad one is reported and the others still done."""
     outcome = _Outcome()
-    cloaker = jobs.make_cloaker(settings)
     with Bar() as bar, Stop(bar.say) as stop:
+        cloaker = jobs.make_cloaker(settings, bar.building)
 
         def on_step(info: StepInfo) -> None:
             bar.on_step(info)

@@ -8,10 +8,11 @@ the limit that stands for it. The last word is had by the 8-bit picture: δ is s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 import engine
@@ -19,7 +20,7 @@ from engine.tape import dims
 from glaze_trt import models, styles
 from glaze_trt import step as graphs
 from glaze_trt.errors import PictureError, UsageError
-from glaze_trt.evaluate import SIZES_KEPT, Lpips, Network, padded, ssimulacra2
+from glaze_trt.evaluate import SIZES_KEPT, Lpips, Network, padded, padded_shape, ssimulacra2
 from glaze_trt.objective import INTENSITIES, Budget, Objective, visible_error, visible_score
 from glaze_trt.picture import MAX_PIXELS
 from glaze_trt.result import CloakReport, CloakResult, Levels, Picture, StepInfo, as_given, to_levels
@@ -32,6 +33,8 @@ _CHECKS = (0.5, 0.75)
 
 _FEW = 5
 """Steps after which it is too early to look: the first ones stay far inside the budget."""
+
+_NEEDS_FP16 = ("fp16", "mixed")
 
 _MARGIN = 0.998
 """Kept of the LPIPS budget, for what two engines may differ by."""
@@ -82,7 +85,7 @@ def cloak(
         intensity: `low`, `default` or `high`, the budget by name.
         budget: the budget itself; comes before `intensity`.
         seed: of the first δ and of the style.
-        engine: `auto`, `openvino` or `onnxruntime`.
+        engine: `auto`, or an engine of `engine.available_engines()`.
         precision: `auto`, `fp32`, `bf16` or `fp16`, as the engine has them.
         on_step: called after every step.
 
@@ -128,6 +131,7 @@ class Cloaker:
         *,
         engine_name: str = "auto",
         precision: str = "auto",
+        options: engine.Options | None = None,
     ) -> None:
         """Finds the networks; engines are compiled with the first picture of a size.
 
@@ -135,9 +139,9 @@ class Cloaker:
             ModelError: no such model.
         """
         self.objective = objective or Objective()
-        self.encoder = Network(models.find(model, "encoder"), engine_name)
-        self.perceptual = Network(models.find(perceptual, "perceptual"), engine_name)
-        self._engine, self._precision = engine_name, precision
+        self.encoder = Network(models.find(model, "encoder"), engine_name, options)
+        self.perceptual = Network(models.find(perceptual, "perceptual"), engine_name, options)
+        self._engine, self._precision, self._options = engine_name, precision, options
         self._compiled: dict[tuple[int, ...], _Engines] = {}
 
     def __call__(
@@ -179,10 +183,45 @@ class Cloaker:
 
     def grown(self, levels: Levels) -> Array:
         """(1, 3, H', W') in [0,1], mirrored at the right and bottom to what both networks take."""
-        both = (self.encoder.model.manifest, self.perceptual.model.manifest)
-        multiple = int(np.lcm(both[0].multiple, both[1].multiple))
-        shape = replace(both[0], multiple=multiple, minimum=max(m.minimum for m in both))
-        return padded(levels, shape)
+        return padded(levels, self._both)
+
+    def shape(self, size: tuple[int, int]) -> tuple[int, ...]:
+        """What a picture of (height, width) grows to."""
+        return padded_shape(size, self._both)
+
+    @property
+    def _both(self) -> models.Manifest:
+        """The encoder's manifest, with sizes that the perceptual net takes too."""
+        first, second = self.encoder.model.manifest, self.perceptual.model.manifest
+        multiple = int(np.lcm(first.multiple, second.multiple))
+        return replace(first, multiple=multiple, minimum=max(first.minimum, second.minimum))
+
+    def narrow(self, precision: str, has: Sequence[str] | None = None) -> str:
+        """The precision of the step: the one asked for, or the first that the model bears of what the engine has.
+
+        Args:
+            precision: `auto`, or the one.
+            has: what the engine has, the fastest first; asked of it if None.
+
+        Raises:
+            UsageError: fp16 for a model that overflows in it.
+            BackendError: there is no such engine here.
+        """
+        bears_fp16 = self.encoder.model.manifest.fp16 and self.perceptual.model.manifest.fp16
+        if precision != "auto":
+            if precision in _NEEDS_FP16 and not bears_fp16:
+                raise UsageError(f"{self.encoder.model.name} overflows in fp16; choose --precision bf16 or fp32")
+            return precision
+        has = has or engine.precisions(self._engine)
+        return next(each for each in has if bears_fp16 or each not in _NEEDS_FP16)
+
+    def graphs(self, shape: tuple[int, ...], *, scaled: bool) -> tuple[ir.Model, ir.Model]:
+        """What is computed of a picture once, and the step, for pictures of a shape; see `glaze_trt.step`."""
+        nets = graphs.Nets(*(net.load("image", shape) for net in (self.encoder, self.perceptual)))
+        names = constraints(self.objective)
+        look = graphs.look(shape, names)
+        known = {str(v.name): dims(v) for v in (*look.graph.outputs, *nets.features)}
+        return look, graphs.step(nets, names, self.objective.update, known, scaled=scaled)
 
     def _engines(self, shape: tuple[int, ...]) -> _Engines:
         self.encoder.compile("image", shape)
@@ -190,14 +229,10 @@ class Cloaker:
         if shape not in self._compiled:
             while len(self._compiled) >= SIZES_KEPT:
                 del self._compiled[next(iter(self._compiled))]
-            nets = graphs.Nets(*(net.load("image", shape) for net in (self.encoder, self.perceptual)))
-            names = constraints(self.objective)
-            look = graphs.look(shape, names)
-            known = {str(v.name): dims(v) for v in (*look.graph.outputs, *nets.features)}
-            scaled = engine.precision_of(self._engine, self._precision) == "fp16"
-            model = graphs.step(nets, names, self.objective.update, known, scaled=scaled)
-            step = engine.compile(model, engine=self._engine, precision=self._precision)
-            constants = engine.compile(look, engine=step.engine, precision="fp32") if look.graph.outputs else None
+            precision = self.narrow(self._precision)
+            look, model = self.graphs(shape, scaled=precision == "fp16")
+            step = engine.compile(model, self._engine, precision, self._options)
+            constants = engine.compile(look, step.engine, "fp32", self._options) if look.graph.outputs else None
             self._compiled[shape] = _Engines(constants, step)
         return self._compiled[shape]
 

@@ -9,7 +9,7 @@ Everything here works on 8-bit levels, as a saved file holds them, and in fp32. 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -122,10 +122,10 @@ def ssimulacra2(before: Levels, after: Levels) -> float:
 class Network:
     """A model file fed with 8-bit pictures, in fp32; compiled for each picture size on first use."""
 
-    def __init__(self, model: ModelFile, engine_name: str = "auto") -> None:
+    def __init__(self, model: ModelFile, engine_name: str = "auto", options: engine.Options | None = None) -> None:
         """Take a model file; nothing is compiled yet."""
         self.model = model
-        self._engine_name = engine_name
+        self._engine_name, self._options = engine_name, options
         self._programs: dict[tuple[int, ...], engine.Program] = {}
 
     def __call__(self, levels: Levels) -> Mapping[str, NDArray[np.float32]]:
@@ -144,7 +144,7 @@ class Network:
         """
         program = self._programs.pop(shape, None)
         if program is None:
-            program = engine.compile(self.load(name, shape), engine=self._engine_name, precision="fp32")
+            program = engine.compile(self.load(name, shape), self._engine_name, "fp32", self._options)
         self._programs[shape] = program
         if len(self._programs) > SIZES_KEPT:
             del self._programs[next(iter(self._programs))]
@@ -156,7 +156,7 @@ class Network:
 
     def takes(self, levels: Levels) -> tuple[int, ...]:
         """The shape that a picture is padded to."""
-        return _padded_shape(levels, self.model.manifest)
+        return padded_shape(levels.shape[:2], self.model.manifest)
 
 
 class Lpips:
@@ -212,15 +212,16 @@ def padded(levels: Levels, manifest: Manifest) -> NDArray[np.float32]:
             f"{manifest.name} takes pictures of {width} x {height} only, and this one is "
             f"{levels.shape[1]} x {levels.shape[0]}"
         )
-    sides = _padded_shape(levels, manifest)[2:]
+    sides = padded_shape(levels.shape[:2], manifest)[2:]
     grow = [(0, full - side) for full, side in zip(sides, levels.shape[:2], strict=True)]
     image = np.pad(levels, [*grow, (0, 0)], mode="symmetric")
     return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255.0)
 
 
-def _padded_shape(levels: Levels, manifest: Manifest) -> tuple[int, ...]:
+def padded_shape(size: Sequence[int], manifest: Manifest) -> tuple[int, ...]:
+    """The shape that `padded` gives a picture of (height, width)."""
     multiple, minimum = manifest.multiple, manifest.minimum
-    return (1, 3, *(-(-max(side, minimum) // multiple) * multiple for side in levels.shape[:2]))
+    return (1, 3, *(-(-max(side, minimum) // multiple) * multiple for side in size))
 
 
 def _same_size(first: Levels, other: Levels, name: str) -> None:

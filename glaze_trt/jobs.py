@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import Options
+from engine.runtime.driver import parse_device
 from glaze_trt import atomic, fit, models, picture, report, styles
 from glaze_trt.cloak import Cloaker, make_objective
 from glaze_trt.errors import OutputError, UsageError
@@ -40,6 +42,8 @@ class Settings:
     seed: int = 0
     engine: str = "auto"
     precision: str = "auto"
+    device: str = "cuda:0"
+    engines: Path | None = None
     overwrite: bool = False
 
 
@@ -89,19 +93,26 @@ def plan(inputs: Sequence[Path], output: str | None, sheet: str | None) -> list[
     return jobs
 
 
-def make_cloaker(settings: Settings) -> Cloaker:
+def make_cloaker(settings: Settings, building: Callable[[str, float], None] | None = None) -> Cloaker:
     """The engines for a run; they are kept from one picture to the next of the same size.
+
+    Args:
+        settings: what holds for every picture.
+        building: told how far a long build is.
 
     Raises:
         ModelError: there is no such model.
+        BackendError: no such device.
     """
     objective = make_objective(settings.intensity, steps=settings.steps)
+    options = Options(device=parse_device(settings.device), shipped=settings.engines, progress=building)
     return Cloaker(
         settings.model,
         settings.perceptual,
         objective,
         engine_name=settings.engine,
         precision=settings.precision,
+        options=options,
     )
 
 

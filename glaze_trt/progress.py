@@ -51,6 +51,10 @@ class Bar:
         if self._task is not None:
             self._progress.update(self._task, state=what)
 
+    def building(self, phase: str, share: float) -> None:
+        """Say how far an engine is; this is what a builder calls."""
+        self.doing(f"{phase.lower()} {share:.0%}")
+
     def say(self, line: str) -> None:
         """One line on stderr, above the bar."""
         self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -43,7 +43,7 @@ def gradient_graph(path: Path) -> ir.Model:
 
 def engine_call(model: ir.Model, feeds: Outputs, name: str, precision: str, threads: int) -> Call:
     """The graph compiled by one of our engines."""
-    program = engine.compile(model, engine=name, precision=precision, threads=threads)
+    program = engine.compile(model, engine=name, precision=precision, options=engine.Options(threads=threads))
     taken = {key: feeds[key] for key in program.inputs}
     return lambda: program(taken)
 
@@ -52,7 +52,7 @@ def session_call(
     model: ir.Model, constants: Outputs, state: Outputs, carry: dict[str, str], name: str, precision: str, threads: int
 ) -> Call:
     """The graph compiled by one of our engines, advanced by one step a call as the cloaking loop does."""
-    program = engine.compile(model, engine=name, precision=precision, threads=threads)
+    program = engine.compile(model, engine=name, precision=precision, options=engine.Options(threads=threads))
     session = engine.Session(program, carry, constants, state)
 
     def call() -> Outputs:

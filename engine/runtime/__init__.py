@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.runtime.protocol import Options, Program, TensorSpec
-from engine.runtime.select import EngineInfo, available_engines, compile, precision_of
+from engine.runtime.select import EngineInfo, available_engines, compile, precisions
 from engine.runtime.session import Session
 
-__all__ = ["EngineInfo", "Options", "Program", "Session", "TensorSpec", "available_engines", "compile", "precision_of"]
+__all__ = ["EngineInfo", "Options", "Program", "Session", "TensorSpec", "available_engines", "compile", "precisions"]

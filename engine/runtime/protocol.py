@@ -8,8 +8,8 @@ the buffers live and how steps are repeated (a loop, a captured graph) is the pr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -44,16 +44,44 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class Build:
+    """How an engine builder works, where it does not change what is computed.
+
+    Attributes:
+        level: how long to look for fast kernels, 0 to 5; None for the library's own default.
+        workspace: scratch memory in bytes at most; None for all there is.
+        tiling: how hard to try to keep tensors in the GPU's cache: `none`, `fast`, `moderate` or `full`.
+        capabilities: GPUs to build for, as compute capabilities ("8.9"); empty for the one at hand.
+        strip: leave the weights out of the plan; they are put back when it is loaded.
+    """
+
+    level: int | None = None
+    workspace: int | None = None
+    tiling: str = "none"
+    capabilities: tuple[str, ...] = ()
+    strip: bool = False
+
+
+@dataclass(frozen=True)
 class Options:
-    """How to build, where it does not change what is computed.
+    """How to build and where to run, where it does not change what is computed.
 
     Attributes:
         threads: number of threads on a processor; None lets the backend take one per physical core.
-        cache_dir: where a backend may keep compiled programs between runs; None keeps nothing.
+        cache_dir: where a backend may keep compiled programs between runs. None: OpenVINO keeps nothing, TensorRT uses
+            `cache.default_folder()`.
+        device: number of the GPU.
+        build: for TensorRT.
+        shipped: a folder of engines built elsewhere (see `engine.shipped`), looked into first.
+        progress: told what a long build does and the share of it that is done.
     """
 
     threads: int | None = None
     cache_dir: Path | None = None
+    device: int = 0
+    build: Build = field(default_factory=Build)
+    shipped: Path | None = None
+    progress: Callable[[str, float], None] | None = None
 
 
 class Buffer(Protocol):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import onnx_ir as ir
 
 from engine.errors import BackendError
 from engine.runtime.onnxruntime import OnnxRuntime
+from engine.runtime.onnxruntime_cuda import OnnxRuntimeCuda
 from engine.runtime.openvino import OpenVino
 from engine.runtime.protocol import PRECISIONS, Backend, Options, Precision, Program
+from engine.runtime.tensorrt import RTX, TENSORRT
 
-BACKENDS: tuple[Backend, ...] = (OpenVino(), OnnxRuntime())
-"""In the order that `auto` tries them. OpenVINO first: it alone has bf16 here, and fuses elementwise chains; on
-convolutions in fp32 the two are about equal."""
+BACKENDS: tuple[Backend, ...] = (TENSORRT, RTX, OnnxRuntimeCuda(), OpenVino(), OnnxRuntime())
+"""In the order that `auto` tries them: GPUs first. On a processor OpenVINO comes first: it alone has bf16 there, and
+fuses elementwise chains; on convolutions in fp32 the two are about equal."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class EngineInfo:
 
     Attributes:
         name: what `engine=` accepts.
-        version: of its library, or None where it cannot be used.
+        version: of its library, or None where it is not installed.
         precisions: what it computes on this machine, the fastest first; empty where it cannot be used.
         device: the device in words.
         reason: why it cannot be used, or None.
@@ -43,18 +44,19 @@ def available_engines() -> list[EngineInfo]:
 
 
 def _inspect(backend: Backend) -> EngineInfo:
+    version: str | None = None
     try:
-        return EngineInfo(backend.name, backend.version(), backend.precisions(), backend.device(), None)
+        version = backend.version()
+        return EngineInfo(backend.name, version, backend.precisions(), backend.device(), None)
     except BackendError as error:
-        return EngineInfo(backend.name, None, (), "", str(error))
+        return EngineInfo(backend.name, version, (), "", str(error))
 
 
 def compile(  # noqa: A001  (the engine's own verb; nothing here needs the builtin)
     model: ir.Model,
     engine: str = "auto",
     precision: str = "auto",
-    threads: int | None = None,
-    cache_dir: Path | None = None,
+    options: Options | None = None,
 ) -> Program:
     """Compile a static-shape graph.
 
@@ -63,8 +65,7 @@ def compile(  # noqa: A001  (the engine's own verb; nothing here needs the built
         engine: a backend's name, or "auto": the first of `BACKENDS` that accepts the graph; what was passed over,
             and why, is in the program's `notes`.
         precision: one of `PRECISIONS`, or "auto": the fastest that the device computes in hardware.
-        threads: on a processor; None for one per physical core.
-        cache_dir: where a backend may keep compiled programs between runs.
+        options: how to build and where to run.
 
     Raises:
         BackendError: unknown names, a backend that is not installed, a precision the device would emulate, or a
@@ -74,7 +75,7 @@ def compile(  # noqa: A001  (the engine's own verb; nothing here needs the built
     backends = _candidates(engine)
     if precision != "auto" and precision not in PRECISIONS:
         raise BackendError(f"no precision {precision!r}; choose auto, {', '.join(PRECISIONS)}")
-    options = Options(threads, cache_dir)
+    options = options or Options()
     refused: list[str] = []
     for backend in backends:
         try:
@@ -91,19 +92,17 @@ def compile(  # noqa: A001  (the engine's own verb; nothing here needs the built
     raise BackendError("no engine could compile the graph: " + "; ".join(refused))
 
 
-def precision_of(engine: str = "auto", precision: str = "auto") -> str:
-    """The precision that `compile` will try first here: the one asked for, or what "auto" stands for.
+def precisions(engine: str = "auto") -> tuple[Precision, ...]:
+    """What an engine, or the first that "auto" finds, computes on this machine; the fastest first.
 
     Raises:
         BackendError: no such engine, or none that can be used.
     """
-    if precision != "auto":
-        return precision
     refused: list[str] = []
     for backend in _candidates(engine):
         try:
             backend.version()
-            return backend.precisions()[0]
+            return backend.precisions()
         except BackendError as error:
             refused.append(str(error))
     raise BackendError("; ".join(refused))

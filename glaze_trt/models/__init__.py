@@ -76,6 +76,8 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     check: Mapping[str, float | None] = field(default_factory=dict)
     """`output_error` and `gradient_error`: relative to the reference, when the file was made."""
+    fp16: bool = True
+    """Whether activations stay below 65504, where fp16 ends. Those of SDXL's VAE do not."""
     demonstration: bool = False
     """True for the built-in models: a cloak made on them does not protect against the real encoder."""
 

@@ -13,7 +13,7 @@ from engine import value_and_grad
 from engine.errors import BackendError, DynamicShapeError, FeedError
 from engine.runtime import Session, available_engines, compile
 from engine.runtime.processor import detect, parse_cpuinfo, parse_sysctl
-from engine.runtime.protocol import EMULATE, ISLAND
+from engine.runtime.protocol import EMULATE, ISLAND, Options
 
 SHAPE = (1, 16, 24, 24)
 RATE = np.float32(1e-4)
@@ -107,7 +107,7 @@ def test_call_describes_itself_and_computes(engine, precision):
 @every_engine
 @pytest.mark.parametrize("chunks", [(5,), (1, 4), (2, 3), (0, 1, 1, 3)])
 def test_session_equals_repeated_calls(engine, precision, chunks):
-    program = compile(step_model(), engine, precision, threads=1)
+    program = compile(step_model(), engine, precision, options=Options(threads=1))
     session = open_session(program)
     for n in chunks:
         session.advance(n)
@@ -148,7 +148,7 @@ def test_small_moves_are_not_rounded_away(engine, precision):
 def test_runs_repeat_bit_for_bit(engine, precision):
     results = []
     for _ in range(2):
-        session = open_session(compile(step_model(), engine, precision, threads=2))
+        session = open_session(compile(step_model(), engine, precision, options=Options(threads=2)))
         session.advance(7)
         results.append(session.read("d"))
     np.testing.assert_array_equal(*results)
@@ -352,7 +352,9 @@ def test_a_resize_can_be_an_island(mode, sized):
 @needs_bf16
 def test_cached_program_keeps_its_islands(tmp_path):
     everything = {"high", "mean", "centred", "square", "energy", "ratio", "apart", "wide"}
-    programs = [compile(island_model(everything), "openvino", "bf16", cache_dir=tmp_path) for _ in range(2)]
+    programs = [
+        compile(island_model(everything), "openvino", "bf16", options=Options(cache_dir=tmp_path)) for _ in range(2)
+    ]
     assert list(tmp_path.iterdir())
     first, second = (program({"x": image()})["y"] for program in programs)
     np.testing.assert_array_equal(first, second)

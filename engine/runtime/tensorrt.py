@@ -1,0 +1,264 @@
+"""TensorRT (data-centre GPUs) and TensorRT-RTX (RTX cards, and engines built with no GPU): one adapter for both.
+
+A plan is built once per graph, precision, device and version, and kept in the engine cache. Device memory, streams and
+captured graphs are `cuda`'s business, building is `tensorrt_build`'s. The libraries are imported when first used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+import onnx_ir as ir
+
+from engine import cache, shipped
+from engine.errors import BackendError
+from engine.passes.precision import typed
+from engine.runtime.cuda import CudaProgram, DeviceBuffer
+from engine.runtime.driver import Driver, open_driver
+from engine.runtime.protocol import Options, Precision, TensorSpec
+from engine.runtime.serial import reason, serialise, signature
+from engine.runtime.tensorrt_build import build_plan, logger
+
+_FIRST_BF16 = 80
+"""Compute capability from which bf16 is computed in hardware."""
+
+
+class TensorRt:
+    """The `Backend`; one object for each of the two libraries."""
+
+    def __init__(self, name: str, module: str, install: str) -> None:
+        self.name = name
+        self.install = install
+        self._module = module
+
+    def version(self) -> str:
+        """Version of the library; whether there is a GPU is for `device` to say."""
+        return str(self.library().__version__)
+
+    def library(self) -> Any:
+        """The Python module.
+
+        Raises:
+            BackendError: it is not installed, or cannot be loaded.
+        """
+        try:
+            return importlib.import_module(self._module)
+        except Exception as error:  # a missing shared library raises OSError and more
+            raise BackendError(f"{self.name} cannot be used ({reason(error)}); {self.install}") from error
+
+    def precisions(self) -> tuple[Precision, ...]:
+        """What the GPU at hand computes."""
+        return precisions(self.capability())
+
+    def device(self) -> str:
+        """The GPU."""
+        with contextlib.closing(open_driver(0)) as driver:
+            return driver.name
+
+    def capability(self) -> str:
+        """Of the GPU at hand, as "sm89"."""
+        with contextlib.closing(open_driver(0)) as driver:
+            return _capability(driver)
+
+    def compile(self, model: ir.Model, precision: Precision, options: Options) -> TensorRtProgram:
+        """Build, or take from the cache, and load.
+
+        Raises:
+            BackendError: no library, no GPU, or a graph that was not accepted.
+        """
+        self.library()
+        driver = open_driver(options.device)
+        notes: list[str] = []
+        key = self.key(model, precision, options, _capability(driver))
+        found = shipped.find(options.shipped, key) if options.shipped is not None else None
+        if found is None:
+            store = cache.Cache(options.cache_dir or cache.default_folder())
+            plan = store.fetch(key, lambda: self.build(model, precision, options), notes.append)
+            found = shipped.Shipped(plan, options.build.strip)
+        weights = typed(model, precision) if found.stripped else None
+        program = TensorRtProgram(self, driver, found.plan, model, precision, weights, options)
+        program.notes = (*notes, *program.notes)
+        return program
+
+    def build(self, model: ir.Model, precision: Precision, options: Options) -> bytes:
+        """The plan; with TensorRT-RTX and compute capabilities in the options, no GPU is needed.
+
+        Raises:
+            BackendError: as `compile`.
+        """
+        if options.build.strip:
+            with contextlib.closing(_gpu_for_stripping(options.device)):
+                pass
+        return build_plan(self.library(), model, precision, options.build, options.progress)
+
+    def key(self, model: ir.Model, precision: Precision, options: Options, capability: str) -> cache.Key:
+        """Everything that the plan depends on."""
+        build = options.build
+        flags = {
+            "level": build.level,
+            "workspace": build.workspace,
+            "tiling": build.tiling,
+            "strip": build.strip,
+        }
+        inputs, _ = signature(model)
+        return cache.Key(
+            graph=cache.graph_digest(model),
+            backend=self.name,
+            version=self.version(),
+            device="+".join(short(given) for given in build.capabilities) or capability,
+            precision=precision,
+            shapes=", ".join(f"{name} {spec}" for name, spec in inputs.items()),
+            flags=tuple(sorted((name, str(value)) for name, value in flags.items())),
+            code=cache.code_version(),
+        )
+
+
+class TensorRtProgram(CudaProgram[Any]):
+    """A loaded plan; every binding is an execution context, and all contexts share one scratch memory."""
+
+    def __init__(
+        self,
+        backend: TensorRt,
+        driver: Driver,
+        plan: bytes,
+        model: ir.Model,
+        precision: Precision,
+        weights: ir.Model | None,
+        options: Options,
+    ) -> None:
+        """Load `plan`, built from `model`; `weights` gives those that were left out of it."""
+        inputs, outputs = signature(model)
+        trt = backend.library()
+        super().__init__(driver, backend.name, precision, inputs, outputs)
+        self._trt = trt
+        self._log = logger(trt)
+        self._log.lines.clear()
+        self._runtime = trt.Runtime(self._log)
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise BackendError(self._refusal(plan))
+        if weights is not None:
+            self._refit(weights)
+        self._check(inputs, outputs)
+        size = self._engine.device_memory_size_v2
+        self._scratch = driver.allocate(size) if size else None
+        self._config = self._engine.create_runtime_config()
+        self._config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        self._kernels = _KernelCache.open(self._config, options.cache_dir or cache.default_folder(), driver)
+
+    def bind(self, inputs: Mapping[str, DeviceBuffer], outputs: Mapping[str, DeviceBuffer]) -> Any:
+        """An execution context with every address set."""
+        context = self._engine.create_execution_context(self._config)
+        if context is None:
+            raise BackendError(f"{self.engine}: no execution context: {'; '.join(self._log.lines)}")
+        if self._scratch is not None:
+            context.set_device_memory(self._scratch.address, self._engine.device_memory_size_v2)
+        for name, buffer in {**inputs, **outputs}.items():
+            if not context.set_tensor_address(name, buffer.address):
+                raise BackendError(f"{self.engine} did not take the address of {name!r}")
+        return context
+
+    def enqueue(self, bound: Any, stream: int) -> None:
+        """One step on a stream."""
+        if not bound.execute_async_v3(stream):
+            raise BackendError(f"{self.engine} failed while running: {'; '.join(self._log.lines) or 'no reason given'}")
+
+    def warmed(self) -> None:
+        """After the first steps: keeps the kernels that TensorRT-RTX compiled for this GPU."""
+        if self._kernels is not None:
+            self._kernels.save()
+
+    def _check(self, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]) -> None:
+        """A plan of another graph is found out here, not by what it computes."""
+        engine = self._engine
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        wanted = {**inputs, **outputs}
+        if set(names) != set(wanted):
+            raise BackendError(
+                f"{self.engine}: the plan has {', '.join(sorted(names))}; the graph {', '.join(sorted(wanted))}"
+            )
+        for name in names:
+            shape = tuple(engine.get_tensor_shape(name))
+            if shape != wanted[name].shape:
+                raise BackendError(f"{self.engine}: {name!r} is {shape} in the plan and {wanted[name]} in the graph")
+
+    def _refit(self, weights: ir.Model) -> None:
+        refitter = self._trt.Refitter(self._engine, self._log)
+        parser = self._trt.OnnxParserRefitter(refitter, self._log)
+        blob, _ = serialise(weights)
+        if not (parser.refit_from_bytes(blob) and refitter.refit_cuda_engine()):
+            raise BackendError(f"{self.engine} did not take the weights back: {'; '.join(self._log.lines)}")
+
+    def _refusal(self, plan: bytes) -> str:
+        said = "; ".join(self._log.lines) or "no reason was given"
+        validity = getattr(self._runtime, "get_engine_validity", None)
+        if validity is not None:
+            _, why = validity(plan)
+            said = f"{why}; {said}"
+        return (
+            f"{self.engine} does not load the engine on {self.device}: {said}. Update the NVIDIA driver, or rebuild "
+            "for this GPU with `glaze-trt build`"
+        )
+
+
+class _KernelCache:
+    """TensorRT-RTX compiles its kernels for the GPU when an engine first runs; this keeps them between processes."""
+
+    def __init__(self, cache_: Any, file: Path) -> None:
+        self._cache, self._file = cache_, file
+        self._lock = filelock.FileLock(f"{file}.lock")
+
+    @classmethod
+    def open(cls, config: Any, folder: Path, driver: Driver) -> _KernelCache | None:
+        """None where the library has no such cache, or it cannot be kept."""
+        if not hasattr(config, "create_runtime_cache"):
+            return None
+        kept = cls(config.create_runtime_cache(), folder / f"kernels-{_capability(driver)}.bin")
+        with contextlib.suppress(OSError):  # then kernels are compiled once more
+            folder.mkdir(parents=True, exist_ok=True)
+            with kept._lock:
+                if kept._file.exists():
+                    kept._cache.deserialize(kept._file.read_bytes())  # refuses what is not of this GPU and driver
+        config.set_runtime_cache(kept._cache)
+        return kept
+
+    def save(self) -> None:
+        with contextlib.suppress(OSError), self._lock:
+            partial = self._file.with_suffix(".partial")
+            partial.write_bytes(bytes(self._cache.serialize()))
+            partial.replace(self._file)
+
+
+def _gpu_for_stripping(device: int) -> Driver:
+    """Weights can be left out only of kernels that were compiled, and compiling them takes the GPU itself."""
+    try:
+        return open_driver(device)
+    except BackendError as error:
+        raise BackendError(f"weights can be stripped only where there is a GPU ({error}); build without it") from error
+
+
+def precisions(capability: str) -> tuple[Precision, ...]:
+    """What GPUs of a compute capability multiply in hardware, the fastest first.
+
+    Both narrow types run on tensor cores at one rate, and "mixed" loses least with them.
+    """
+    number = int(short(capability).removeprefix("sm"))
+    return ("mixed", "bf16", "fp16", "fp32") if number >= _FIRST_BF16 else ("fp16", "fp32")
+
+
+def short(capability: str) -> str:
+    """8.9, 89 or sm89 as "sm89"."""
+    return f"sm{capability.removeprefix('sm').replace('.', '')}"
+
+
+def _capability(driver: Driver) -> str:
+    return "sm{}{}".format(*driver.capability)
+
+
+TENSORRT = TensorRt("tensorrt", "tensorrt", "pip install 'glaze-trt[tensorrt]'")
+RTX = TensorRt("tensorrt-rtx", "tensorrt_rtx", "pip install 'glaze-trt[rtx]'")
