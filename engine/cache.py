@@ -1,34 +1,41 @@
 """Compiled engines on disk, found by everything that they depend on.
 
-    DIGEST.engine    one line of JSON (format, key, size, sha256 of the rest), then the engine's bytes
-    DIGEST.lock      held while it is built, and gone with the process that held it
+    DIGEST.engine            one line of JSON (format, key, size, sha256 of the rest), then the engine's bytes
+    DIGEST.TOKEN.partial     an engine that is being written; renamed when it is whole
+    DIGEST.lock              held while an engine is built, and let go by the system when its process dies
 
-An entry is written beside its place and renamed, under its lock; so a killed build leaves a partial file that the next
-one removes, and nothing that looks like an engine. What is read is checked; what is damaged is built again.
+Only the holder of an entry's lock writes or removes its files, so a partial file whose lock is free was left by a
+process that died: the next one to keep an engine removes it. Reading takes no lock; what is read is checked, and what
+is damaged is built again. Files with other names are never touched, whatever folder this is. Nothing is asked of a
+network disk but that renaming is atomic and `filelock` works. How an engine is built is not known here.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import re
+import secrets
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
-import numpy as np
-import onnx_ir as ir
 import platformdirs
+
+from engine.digest import code_version as code_version
+from engine.digest import graph_digest as graph_digest
 
 FORMAT = 1
 LIMIT = 20 * 2**30
-"""Bytes that all entries of a folder take at most."""
+"""Bytes that all engines of a folder take at most."""
 
-_SUFFIX = ".engine"
+_OURS = re.compile(r"([0-9a-f]{64}(\.[0-9a-f]+)?|kernels-\w+)\.(engine|partial|lock|bin|bin\.lock)")
+"""File names that may be removed; `kernels-*` are written by TensorRT-RTX's runtime, see `runtime.tensorrt`."""
+
 _HEADER = 1 << 16
 """Bytes that a header takes at most."""
 
@@ -81,44 +88,6 @@ def default_folder() -> Path:
     return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("glaze-trt")) / "engines"
 
 
-def graph_digest(model: ir.Model) -> str:
-    """Sha256 of a graph: nodes, attributes, shapes, and every weight's bytes, wherever they are stored."""
-    graph = model.graph
-    seen = hashlib.sha256()
-    for name, initializer in graph.initializers.items():
-        tensor = initializer.const_value
-        if tensor is not None:
-            seen.update(f"{name} {tensor.dtype} {list(tensor.shape.numpy())} ".encode())
-            seen.update(np.ascontiguousarray(tensor.numpy()).tobytes())
-    for node in graph:
-        ends = [[None if v is None else v.name for v in values] for values in (node.inputs, node.outputs)]
-        attributes = sorted((name, _shown(attribute)) for name, attribute in node.attributes.items())
-        told = [node.domain, node.op_type, node.name, *ends, attributes, sorted(node.metadata_props.items())]
-        seen.update(json.dumps(told, default=str).encode())
-    for values in (graph.inputs, graph.outputs):
-        seen.update(json.dumps([[v.name, str(v.dtype), str(v.shape)] for v in values]).encode())
-    seen.update(json.dumps(sorted(graph.opset_imports.items())).encode())
-    return seen.hexdigest()
-
-
-def _shown(attribute: ir.Attr) -> str:
-    value = attribute.value
-    if isinstance(value, ir.TensorProtocol):
-        return hashlib.sha256(value.numpy().tobytes()).hexdigest()
-    return f"{attribute.type} {value}"
-
-
-@functools.cache
-def code_version() -> str:
-    """Sha256 of this package's own sources: a graph that is rewritten otherwise is another engine."""
-    folder = Path(__file__).parent
-    seen = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        seen.update(path.relative_to(folder).as_posix().encode())
-        seen.update(path.read_bytes())
-    return seen.hexdigest()
-
-
 class Cache:
     """A folder of compiled engines."""
 
@@ -137,137 +106,168 @@ class Cache:
             build: makes it; whatever it raises passes through, and leaves nothing behind.
             say: takes lines for a person.
         """
-        path = self.folder / f"{key.digest}{_SUFFIX}"
-        found = self._read(path, key, say)
+        path = self.folder / f"{key.digest}.engine"
+        found = self._read(path, key, say=lambda line: None)
         if found is not None:
             return found
-        with self._locked(path, say) as locked:
-            if locked:
-                found = self._read(path, key, say)  # built while we waited
-                if found is not None:
-                    return found
+        lock = self._lock(path, say)
+        try:
+            found = self._read(path, key, say)  # built while we waited; if not, this says what is wrong with it
+            if found is not None:
+                return found
             plan = build()
-            if locked:
+            if lock is not None:
                 self._keep(path, key, plan, say)
             return plan
+        finally:
+            if lock is not None:
+                with contextlib.suppress(OSError):  # a network disk that went away must not cost the engine
+                    lock.release()
 
     def entries(self) -> list[Entry]:
-        """What is there, the last used first; files of another format are left out."""
+        """What is there, the last used first; what is damaged or of another format is left out."""
         found = []
-        for path in self._files():
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        for path in self._files(".engine"):
+            with contextlib.suppress(OSError, ValueError):
                 state = path.stat()
                 with path.open("rb") as file:
-                    key = _header(file.readline(_HEADER))["key"]
-                found.append(Entry(path, key, state.st_size, state.st_mtime))
+                    header = _header(file.readline(_HEADER))
+                found.append(Entry(path, header["key"], state.st_size, state.st_mtime))
         return sorted(found, key=lambda entry: -entry.used)
 
     def clear(self) -> int:
-        """Removes every engine that is not in the making; the bytes that this freed."""
-        freed = 0
-        for path in [*self._files(), *self._files(".partial"), *self._files(".lock"), *self._files(".bin")]:
-            with contextlib.suppress(OSError, filelock.Timeout):
-                size = path.stat().st_size
-                if path.suffix in (_SUFFIX, ".partial"):
-                    with filelock.FileLock(_beside(path, ".lock"), timeout=0):
-                        path.unlink()
-                elif path.suffix == ".lock":
-                    with filelock.FileLock(path, timeout=0):
-                        pass
-                    path.unlink(missing_ok=True)
-                else:
-                    path.unlink()
-                freed += size
-        return freed
+        """Removes everything that is not in the making; the bytes that this freed."""
+        return sum(_remove(path) for path in self._files())
 
-    @contextlib.contextmanager
-    def _locked(self, path: Path, say: Say) -> Iterator[bool]:
-        """Holds an entry's lock; False where the folder does not let us."""
+    def _lock(self, path: Path, say: Say) -> filelock.BaseFileLock | None:
+        """An entry's lock, held; None where the folder does not let us."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(_beside(path, ".lock"))
+            lock = filelock.FileLock(_lock_of(path))
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
-                say("another process builds this engine; waiting for it")
+                say(f"another process builds this engine; waiting for it ({lock.lock_file})")
                 lock.acquire()
         except (OSError, NotImplementedError) as error:
-            say(f"the engine will not be kept: {self.folder}: {getattr(error, 'strerror', None) or error}")
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+            say(f"the engine will not be kept: {self.folder}: {_reason(error)}")
+            return None
+        return lock
 
     def _read(self, path: Path, key: Key, say: Say) -> bytes | None:
         try:
-            data = path.read_bytes()
-        except FileNotFoundError:
+            with path.open("rb") as file:
+                line = file.readline(_HEADER)
+                plan = file.read()
+            header = _header(line)
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            say(f"{path.name}: cannot be read ({error.strerror or error}); built again")
+            say(f"{path.name}: cannot be read ({_reason(error)}); built again")
             return None
-        line, _, plan = data.partition(b"\n")
-        try:
-            header = _header(line)
-            whole = header["size"] == len(plan) and header["sha256"] == hashlib.sha256(plan).hexdigest()
-            ours = header["key"] == json.loads(json.dumps(asdict(key)))
-        except (ValueError, KeyError, TypeError):
-            whole = ours = False
-        if not (whole and ours):
-            say(f"{path.name}: {'belongs to another engine' if whole else 'is damaged'}; built again")
+        except ValueError as error:
+            say(f"{path.name}: {error}; built again")
+            return None
+        if header.get("size") != len(plan) or header.get("sha256") != hashlib.sha256(plan).hexdigest():
+            say(f"{path.name}: is damaged; built again")
+            return None
+        if header["key"] != json.loads(json.dumps(asdict(key))):
+            say(f"{path.name}: belongs to another engine; built again")
             return None
         with contextlib.suppress(OSError):
-            os.utime(path)
+            os.utime(path)  # access times are not kept on every disk
         return plan
 
     def _keep(self, path: Path, key: Key, plan: bytes, say: Say) -> None:
         """Writes an entry; called with its lock held."""
         header = {"format": FORMAT, "key": asdict(key), "size": len(plan), "sha256": hashlib.sha256(plan).hexdigest()}
-        partial = _beside(path, ".partial")
+        partial = path.with_suffix(f".{secrets.token_hex(8)}.partial")
+        self._sweep(path)
         try:
-            with partial.open("wb") as file:
-                file.write(json.dumps(header).encode() + b"\n")
-                file.write(plan)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
+            try:
+                with partial.open("xb") as file:
+                    file.write(json.dumps(header).encode() + b"\n")
+                    file.write(plan)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(path)
+            finally:
+                with contextlib.suppress(OSError):
+                    partial.unlink(missing_ok=True)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            say(f"the engine was not kept: {self.folder}: {error.strerror or error}")
+            say(f"the engine was not kept: {self.folder}: {_reason(error)}")
             return
         self._make_room(path)
 
+    def _sweep(self, held: Path) -> None:
+        """Removes what killed processes were writing; called with the lock of one entry held."""
+        for path in self._files(".partial"):
+            if _lock_of(path) == _lock_of(held):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            else:
+                _remove(path)
+
     def _make_room(self, newest: Path) -> None:
         """Drops what was longest unused; not what was just written, and nothing that is being built."""
-        entries = [(entry.file, entry.bytes) for entry in self.entries()]
-        total = sum(size for _, size in entries)
-        for file, size in reversed(entries):
+        found = []
+        for path in self._files(".engine"):
+            with contextlib.suppress(OSError):
+                state = path.stat()
+                found.append((state.st_mtime, state.st_size, path))
+        total = sum(size for _, size, _ in found)
+        for used, _, path in sorted(found):
             if total <= self.limit:
                 return
-            if file != newest:
-                with (
-                    contextlib.suppress(OSError, filelock.Timeout),
-                    filelock.FileLock(_beside(file, ".lock"), timeout=0),
-                ):
-                    file.unlink()
-                    total -= size
+            if path != newest:
+                total -= _remove(path, unless_used_since=used)
 
-    def _files(self, suffix: str = _SUFFIX) -> list[Path]:
+    def _files(self, suffix: str = "") -> list[Path]:
         try:
-            return sorted(path for path in self.folder.iterdir() if path.suffix == suffix)
+            paths = sorted(self.folder.iterdir())
         except OSError:
             return []
+        return [path for path in paths if _OURS.fullmatch(path.name) and path.name.endswith(suffix)]
 
 
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_suffix(suffix)
+def _lock_of(path: Path) -> Path:
+    name = path.name.partition(".")[0]
+    return path.with_name(f"{name}.bin.lock" if name.startswith("kernels-") else f"{name}.lock")
+
+
+def _remove(path: Path, unless_used_since: float | None = None) -> int:
+    """Removes a file unless someone holds its lock; the bytes that this freed.
+
+    The lock's file goes too. Who waits for it notices and takes a new one; an old `filelock` does not, and then two
+    may build the same engine, each into a partial file of its own.
+    """
+    with contextlib.suppress(OSError, filelock.Timeout, NotImplementedError):
+        lock = _lock_of(path)
+        with filelock.FileLock(lock, timeout=0):
+            try:
+                state = path.stat()
+                if unless_used_since in (None, state.st_mtime):
+                    path.unlink()
+                    return state.st_size
+            finally:
+                lock.unlink(missing_ok=True)
+    return 0
 
 
 def _header(line: bytes) -> dict[str, Any]:
-    header = json.loads(line)
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise ValueError("another format")
+    """What the first line of an entry says.
+
+    Raises:
+        ValueError: it is none of ours; the message goes after the file's name.
+    """
+    try:
+        header = json.loads(line)
+    except ValueError as error:
+        raise ValueError("is damaged") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT or not isinstance(header.get("key"), dict):
+        raise ValueError("is of another format")
     return header
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

@@ -43,7 +43,7 @@ def show(as_json: Json = False, debug: Debug = False) -> None:
                     for entry in entries
                 ]
             )
-        typer.echo(f"{len(entries)} engines, {total / 1e6:.1f} MB in {folder}")
+        typer.echo(f"{_count(len(entries))}, {total / 1e6:.1f} MB in {folder}")
 
 
 @app.command()
@@ -51,8 +51,16 @@ def clear(as_json: Json = False, debug: Debug = False) -> None:
     """Remove every engine that is not being built."""
     with failing_clearly(as_json=as_json, debug=debug):
         folder = default_folder()
-        freed = Cache(folder).clear()
+        cache = Cache(folder)
+        freed = cache.clear()
+        left = len(cache.entries())
         if as_json:
-            console.document({"folder": str(folder), "freed": freed})
-        else:
-            typer.echo(f"{freed / 1e6:.1f} MB freed in {folder}")
+            console.document({"folder": str(folder), "freed": freed, "left": left})
+            return
+        typer.echo(f"{freed / 1e6:.1f} MB freed in {folder}")
+        if left:
+            typer.echo(f"{_count(left)} left: being built, or not ours to remove")
+
+
+def _count(number: int) -> str:
+    return f"{number} engine{'' if number == 1 else 's'}"

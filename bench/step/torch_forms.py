@@ -33,6 +33,8 @@ class Form:
     channels_last: bool = False
     bf16: bool = False
     compiled: bool = False
+    mode: str | None = None
+    """Of `torch.compile`."""
 
     def lay_out(self, network: nn.Module) -> None:
         """Brings a network's weights to this form, once.
@@ -53,11 +55,11 @@ class Form:
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, compiled if this form is."""
-        return torch.compile(function, dynamic=False) if self.compiled else function
+        return torch.compile(function, dynamic=False, mode=self.mode) if self.compiled else function
 
     def autocast(self) -> torch.autocast:
         """The context of a forward pass."""
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.bf16)
+        return torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=self.bf16)
 
 
 FORMS = (
@@ -79,6 +81,12 @@ def usable_forms() -> tuple[Form, ...]:
 
 def prepare(make: Callable[[], Work], form: Form) -> Call:
     """A call that runs the work once in this form and returns its outputs."""
+    call = prepare_tensors(make, form)
+    return lambda: as_arrays(call())
+
+
+def prepare_tensors(make: Callable[[], Work], form: Form) -> Callable[[], dict[str, Tensor]]:
+    """The same, with the outputs left where they are."""
     work = make()
     for network in work.networks:
         form.lay_out(network)
@@ -86,7 +94,7 @@ def prepare(make: Callable[[], Work], form: Form) -> Call:
     terms = {name: form.wrap(term) for name, term in work.terms.items()}
     point, update = form.wrap(work.point), form.wrap(work.update)
 
-    def call() -> Outputs:
+    def call() -> dict[str, Tensor]:
         with torch.no_grad():
             picture = point(inputs)
         values, gradients = {}, {}
@@ -97,14 +105,15 @@ def prepare(make: Callable[[], Work], form: Form) -> Call:
             (gradients[name],) = torch.autograd.grad(value, leaf)
             values[name] = value.detach()
         with torch.no_grad():
-            return as_arrays(update(values, gradients, inputs))
+            found: dict[str, Tensor] = update(values, gradients, inputs)
+            return found
 
     return call
 
 
 def as_arrays(outputs: Tensors) -> Outputs:
     """Outputs as float32 arrays in C order."""
-    return {name: np.array(tensor.detach().float().numpy(), order="C") for name, tensor in outputs.items()}
+    return {name: np.array(tensor.detach().float().cpu().numpy(), order="C") for name, tensor in outputs.items()}
 
 
 def _run_in_child(prepared: Callable[[], Callable[[], object]], threads: int, answer: Connection) -> None:

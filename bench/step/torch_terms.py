@@ -93,7 +93,7 @@ class Visibility(nn.Module):
 
     def __init__(self, original: Tensor) -> None:
         super().__init__()
-        absorbance = torch.from_numpy(np.array(kOpsinAbsorbanceMatrix, np.float32).reshape(3, 3))
+        absorbance = torch.tensor(np.array(kOpsinAbsorbanceMatrix, np.float32).reshape(3, 3))
         to_xyb = torch.tensor([[7.0, -7.0, 0.0], [0.5, 0.5, 0.0], [-0.5, -0.5, 1.0]])
         self.register_buffer("absorbance", absorbance)
         self.register_buffer("to_xyb", to_xyb)
@@ -106,7 +106,7 @@ class Visibility(nn.Module):
         count = len(self.references)
         table = np.asarray(weights)[: 3 * count * 6].reshape(3, count, 2, 3)
         table = np.where(table > NEGLIGIBLE, table, 0).astype(np.float32)
-        self.weights = [torch.from_numpy(np.ascontiguousarray(table[:, octave])) for octave in range(count)]
+        self.weights = [torch.tensor(table[:, octave]) for octave in range(count)]
         self.used = [[bool(table[:, octave, :, each].any()) for each in range(3)] for octave in range(count)]
 
     def _xyb(self, level: Tensor) -> Tensor:

@@ -40,8 +40,9 @@ def limits(objective: Objective) -> dict[str, float]:
 def state(size: int, names: tuple[str, ...]) -> dict[str, Tensor]:
     """The state that both sides advance, from a noisy δ."""
     generator = torch.Generator().manual_seed(size)
-    delta = (torch.rand(1, 3, size, size, generator=generator) - 0.5) * (8 / 255)
-    return {name: torch.from_numpy(array.copy()) for name, array in graphs.first_state(names, delta.numpy()).items()}
+    delta = (torch.rand(1, 3, size, size, generator=generator, device="cpu") - 0.5) * (8 / 255)
+    first = graphs.first_state(names, delta.numpy())
+    return {name: torch.as_tensor(array.copy(), device=torch.get_default_device()) for name, array in first.items()}
 
 
 def original(size: int) -> tuple[Tensor, Tensor]:
@@ -49,9 +50,9 @@ def original(size: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(size + 1)
 
     def smooth() -> Tensor:
-        coarse = torch.rand(1, 3, size // 8, size // 8, generator=generator)
+        coarse = torch.rand(1, 3, size // 8, size // 8, generator=generator, device="cpu")
         fine = nn.functional.interpolate(coarse, (size, size), mode="bicubic", align_corners=False)
-        return (fine.clamp(0, 1) * 0.8 + 0.1).contiguous()
+        return (fine.clamp(0, 1) * 0.8 + 0.1).contiguous().to(torch.get_default_device())
 
     return smooth(), smooth()
 
@@ -118,7 +119,7 @@ def whole_work(size: int, weights: Path | None) -> Work:
 
 def _single(term: nn.Module, x: Tensor) -> Tensor:
     """A term that stays in float32 in every form: its differences of local variances cancel in bf16."""
-    with torch.autocast("cpu", enabled=False):
+    with torch.autocast(x.device.type, enabled=False):
         value: Tensor = term(x.float())
     return value
 
@@ -152,6 +153,13 @@ def our_step(size: int, weights: Path | None) -> tuple[ir.Model, Outputs, Output
     """The step as our graph, its constants for the same picture, and the same first state."""
     objective = Objective()
     names = constraints(objective)
+    with torch.device("cpu"):
+        return _our_step(size, weights, objective, names)
+
+
+def _our_step(
+    size: int, weights: Path | None, objective: Objective, names: tuple[str, ...]
+) -> tuple[ir.Model, Outputs, Outputs]:
     picture, target = original(size)
     lpips = lpips_network("squeeze", weights)
     features = [f"feature_{index}" for index in range(len(lpips.lins))]

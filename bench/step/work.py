@@ -78,8 +78,8 @@ def encoder_work(name: str, encoder: nn.Module, size: int) -> Work:
         name,
         size,
         {
-            "image": torch.rand(1, 3, size, size, generator=generator),
-            "goal": torch.randn(1, 4, size // 8, size // 8, generator=generator),
+            "image": _here(torch.rand(1, 3, size, size, generator=generator, device="cpu")),
+            "goal": _here(torch.randn(1, 4, size // 8, size // 8, generator=generator, device="cpu")),
         },
         lambda inputs: inputs["image"],
         {"distance": lambda picture, inputs: loss(picture, inputs["goal"])},
@@ -87,3 +87,7 @@ def encoder_work(name: str, encoder: nn.Module, size: int) -> Work:
         ("grad:image", None),
         (loss,),
     )
+
+
+def _here(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.get_default_device())

@@ -107,6 +107,8 @@ class OnnxRuntimeCuda:
 class OnnxRuntimeCudaProgram(CudaProgram[Any]):
     """An inference session and IO bindings over device addresses."""
 
+    place = "cuda"
+
     def __init__(
         self, ort: Any, driver: Driver, model: ir.Model, precision: Precision, provider_options: Mapping[str, str]
     ) -> None:
@@ -117,19 +119,25 @@ class OnnxRuntimeCudaProgram(CudaProgram[Any]):
         blob, _ = serialise(typed(model, precision) if precision != "fp32" else model)
         driver.attach()
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # it prints what it did not find
-                ort.preload_dlls()
-            self._session = ort.InferenceSession(
-                blob, session_options(ort), providers=[(PROVIDER, dict(provider_options))], enable_fallback=0
-            )
+            self._session = self.open(ort, blob, provider_options)
+        except BackendError:
+            raise
         except Exception as error:
             raise BackendError(
                 f"onnxruntime did not compile the graph for {driver.name}: {reason(error)}. "
                 f"If libraries of CUDA or cuDNN are missing: {_LIBRARIES}"
             ) from error
-        if self._session.get_providers()[:1] != [PROVIDER]:
-            raise BackendError(f"onnxruntime passed over {driver.name}, for want of libraries it seems; {_LIBRARIES}")
         self._run_options = run_options(ort)
+
+    def open(self, ort: Any, blob: bytes, provider_options: Mapping[str, str]) -> Any:
+        """A session on the GPU, and on nothing else."""
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it did not find
+            ort.preload_dlls()
+        providers = [(PROVIDER, dict(provider_options))]
+        session = ort.InferenceSession(blob, session_options(ort), providers=providers, enable_fallback=0)
+        if session.get_providers()[:1] != [PROVIDER]:
+            raise BackendError(f"onnxruntime passed over {self.device}, for want of libraries it seems; {_LIBRARIES}")
+        return session
 
     def bind(self, inputs: Mapping[str, DeviceBuffer], outputs: Mapping[str, DeviceBuffer]) -> Any:
         """An IO binding over the buffers' addresses."""
@@ -148,7 +156,7 @@ class OnnxRuntimeCudaProgram(CudaProgram[Any]):
             raise BackendError(f"onnxruntime failed while running: {reason(error)}") from error
 
     def _place(self, spec: TensorSpec) -> tuple[str, int, Any, tuple[int, ...]]:
-        return "cuda", self._device_id, spec.dtype.type, spec.shape
+        return self.place, self._device_id, spec.dtype.type, spec.shape
 
 
 def session_options(ort: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +74,26 @@ class TensorRt:
         self.library()
         driver = open_driver(options.device)
         notes: list[str] = []
-        key = self.key(model, precision, options, _capability(driver))
-        found = shipped.find(options.shipped, key) if options.shipped is not None else None
-        if found is None:
-            store = cache.Cache(options.cache_dir or cache.default_folder())
-            plan = store.fetch(key, lambda: self.build(model, precision, options), notes.append)
-            found = shipped.Shipped(plan, options.build.strip)
-        weights = typed(model, precision) if found.stripped else None
-        program = TensorRtProgram(self, driver, found.plan, model, precision, weights, options)
+        try:
+            found = self._plan(model, precision, options, _capability(driver), notes.append)
+            weights = typed(model, precision) if found.stripped else None
+            program = TensorRtProgram(self, driver, found.plan, model, precision, weights, options)
+        except BaseException:
+            driver.close()
+            raise
         program.notes = (*notes, *program.notes)
         return program
+
+    def _plan(
+        self, model: ir.Model, precision: Precision, options: Options, capability: str, say: Callable[[str], None]
+    ) -> shipped.Shipped:
+        key = self.key(model, precision, options, capability)
+        found = shipped.find(options.shipped, key) if options.shipped is not None else None
+        if found is not None:
+            return found
+        store = cache.Cache(options.cache_dir or cache.default_folder())
+        plan = store.fetch(key, lambda: self.build(model, precision, options), say)
+        return shipped.Shipped(plan, options.build.strip)
 
     def build(self, model: ir.Model, precision: Precision, options: Options) -> bytes:
         """The plan; with TensorRT-RTX and compute capabilities in the options, no GPU is needed.

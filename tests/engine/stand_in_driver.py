@@ -44,8 +44,8 @@ class StandInDriver:
     capability = (8, 9)
     stream = 0x57
 
-    def __init__(self, first_address: int = 1 << 20, refuse: str | None = None) -> None:
-        """`refuse`: why every capture fails, after its work was recorded."""
+    def __init__(self, skew: int = 0, refuse: str | None = None) -> None:
+        """`skew`: bytes off alignment; `refuse`: why every capture fails, after its work was recorded."""
         self.calls: list[str] = []
         self.queue: list[Work] = []
         self.contents: dict[int, np.ndarray] = {}
@@ -53,7 +53,7 @@ class StandInDriver:
         self.attached = False
         self.executed = 0
         self.closed = False
-        self._next, self._refuse = first_address, refuse
+        self._skew, self._refuse = skew, refuse
 
     def note(self, call: str) -> None:
         assert not self.closed
@@ -64,9 +64,10 @@ class StandInDriver:
 
     def allocate(self, nbytes: int) -> Memory:
         self._forbid("allocate")
-        memory = Memory(self._next, nbytes)
-        self.contents[memory.address] = np.full(nbytes, 0xAB, np.uint8)
-        self._next += -(-nbytes // 256) * 256
+        raw = np.full(nbytes + 512, 0xAB, np.uint8)
+        start = -raw.ctypes.data % 256 + self._skew
+        memory = Memory(raw.ctypes.data + start, nbytes)
+        self.contents[memory.address] = raw[start : start + nbytes]
         return memory
 
     def zero(self, memory: Memory) -> None:

@@ -20,7 +20,7 @@ from engine.errors import BackendError, FeedError
 from engine.runtime import Options, Session, TensorSpec
 from engine.runtime.cuda import open_driver, parse_device
 from engine.runtime.driver import CudaDriver
-from engine.runtime.onnxruntime_cuda import OnnxRuntimeCuda, run_options, session_options
+from engine.runtime.onnxruntime_cuda import OnnxRuntimeCuda, OnnxRuntimeCudaProgram, run_options, session_options
 from tests.engine.stand_in_driver import COUNT, PLAIN, HalvingProgram, StandInDriver
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -177,7 +177,7 @@ def test_bindings_hold_the_addresses_of_two_sets_that_swap():
 
 def test_a_misaligned_address_is_refused():
     with pytest.raises(BackendError, match="multiple of 256"):
-        HalvingProgram(StandInDriver(first_address=(1 << 20) + 64)).allocate(PLAIN)
+        HalvingProgram(StandInDriver(skew=64)).allocate(PLAIN)
 
 
 def test_buffers_are_zeroed_and_copied():
@@ -447,6 +447,42 @@ def test_onnxruntime_without_cuda_says_what_to_install():
         backend.version()
     with pytest.raises(BackendError, match="pip install onnxruntime-gpu"):
         backend.compile(ir.Model(ir.Graph([], [], nodes=[], name="g"), ir_version=10), "fp32", Options())
+
+
+class OnProcessor(OnnxRuntimeCudaProgram):
+    """The same bindings by address and the same run options, where the addresses are the processor's."""
+
+    place = "cpu"
+
+    def __init__(self, driver, model):
+        self.driver = driver
+        super().__init__(onnxruntime, driver, model, "fp32", {})
+
+    def open(self, ort, blob, provider_options):
+        return ort.InferenceSession(blob, providers=["CPUExecutionProvider"])
+
+    def enqueue(self, bound, stream):
+        self.driver.submit(stream, "step", lambda: super(OnProcessor, self).enqueue(bound, stream))
+
+
+@pytest.mark.parametrize("pieces", [(7,), (3, 4, 1)], ids=str)
+def test_onnxruntime_runs_on_the_addresses_it_is_given(pieces):
+    source = """<ir_version: 10, opset_import: ["" : 21]>
+    g (float[2,3] x, float n, float[2,3] gain) => (float[2,3] x_next, float n_next, float[2,3] seen)
+    <float half = {0.5}, float one = {1}>
+    {
+        scaled = Mul(x, half)
+        x_next = Add(scaled, gain)
+        n_next = Add(n, one)
+        seen = Add(x, n)
+    }"""
+    program = OnProcessor(StandInDriver(), ir.from_onnx_text(source))
+    session = open_session(program)
+    for n in pieces:
+        session.advance(n)
+    check(session)
+    assert program.driver.calls.count("capture") == 1
+    np.testing.assert_array_equal(program({"x": X, "n": np.zeros((), np.float32), "gain": GAIN})["x_next"], expected(1))
 
 
 def test_onnxruntime_is_told_of_stream_and_device():
