@@ -1,4 +1,4 @@
-"""`python -m bench.gpu`: one step on a GPU, in every engine of ours and every form of PyTorch, with the floor beside them.
+"""`python -m bench.gpu`: one step on a GPU, in every engine of ours and every form of PyTorch, and the floor.
 
 Self-contained: seeded networks unless --weights names trained ones. Prints for each engine its parity with the
 processor's (direction of the first step, progress of a short cloak), then seconds a step at each size. Steps of ours
@@ -155,7 +155,7 @@ def row(
 
 
 def floor(model: ir.Model, device: torch.device) -> dict[str, float]:
-    """Seconds that a step takes at least: its multiply-adds at the measured rate, its bytes at the measured bandwidth."""
+    """Seconds a step takes at least: its multiply-adds and its bytes, each at the measured rate."""
     size = 8192 if device.type == "cuda" else 1024
     left, right = (torch.rand(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
     torch.matmul(left, right)
@@ -182,7 +182,9 @@ def cloaks(options: argparse.Namespace, device: torch.device) -> list[dict[str, 
     rows = []
     chosen = [("onnxruntime", "fp32")]
     for info in engine.available_engines():
-        if info.version is not None and info.name.startswith(("tensorrt", "onnxruntime-cuda")) == (device.type == "cuda"):
+        if info.version is not None and info.name.startswith(("tensorrt", "onnxruntime-cuda")) == (
+            device.type == "cuda"
+        ):
             chosen += [(info.name, precision) for precision in info.precisions if (info.name, precision) not in chosen]
     for name, precision in chosen:
         try:

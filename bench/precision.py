@@ -64,7 +64,7 @@ def tensor(levels: np.ndarray) -> np.ndarray:
 
 
 def gradients(name: str, kind: models.Kind, pairs: list[Pair], scale: float) -> dict[str, list[float]]:
-    """Cosine to fp32, one a pair, by form. The goal is the target's outputs; of a perceptual net, the noisy picture's."""
+    """Cosine to fp32, one a pair, by form; the goal is what the net gives for the target, or for the noisy picture."""
     size = pairs[0].picture.shape[0]
     model = loss_and_gradient(name, kind, size, scale)
     look = engine.compile(engine.load(models.find(name, kind).path, {"image": (1, 3, size, size)}), "onnxruntime")

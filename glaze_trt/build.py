@@ -80,7 +80,7 @@ def run(order: Order, folder: Path, say: Callable[[str], None], progress: Callab
     rows = []
     for model in order.models:
         for size in order.sizes:
-            for capability in order.build.capabilities or (backend.capability(),):
+            for capability in order.build.capabilities or (backend.gpu(),):
                 build = replace(order.build, capabilities=(capability,)) if order.build.capabilities else order.build
                 for part in parts(order, model, size, precisions(capability)):
                     name = _file(model, size, part, capability)
@@ -151,4 +151,4 @@ def _build(
 
 
 def _file(model: str, size: tuple[int, int], part: Part, capability: str) -> str:
-    return f"{Path(model).stem}-{size[1]}x{size[0]}.{part.name}-{part.precision}-{short(capability)}.plan"
+    return f"{Path(model).stem}-{size[1]}x{size[0]}.{part.name}-{part.precision}-{short(capability.split()[0])}.plan"

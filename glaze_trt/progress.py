@@ -53,7 +53,7 @@ class Bar:
 
     def building(self, phase: str, share: float) -> None:
         """Say how far an engine is; this is what a builder calls."""
-        self.doing(f"{phase.lower()} {share:.0%}")
+        self.doing(f"{phase.lower()} {share:.0%}" if share else phase.lower())
 
     def say(self, line: str) -> None:
         """One line on stderr, above the bar."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,12 @@ _FIRST_BF16 = 80
 class TensorRt:
     """The `Backend`; one object for each of the two libraries."""
 
-    def __init__(self, name: str, module: str, install: str) -> None:
+    def __init__(self, name: str, module: str, install: str, *, portable: bool) -> None:
+        """Name a library; `portable` if its engines run on every GPU of a compute capability."""
         self.name = name
         self.install = install
         self._module = module
+        self._portable = portable
 
     def version(self) -> str:
         """Version of the library; whether there is a GPU is for `device` to say."""
@@ -53,17 +55,20 @@ class TensorRt:
 
     def precisions(self) -> tuple[Precision, ...]:
         """What the GPU at hand computes."""
-        return precisions(self.capability())
+        return precisions(self.gpu())
 
     def device(self) -> str:
         """The GPU."""
         with contextlib.closing(open_driver(0)) as driver:
             return driver.name
 
-    def capability(self) -> str:
-        """Of the GPU at hand, as "sm89"."""
+    def gpu(self) -> str:
+        """What an engine built here runs on: "sm89", and the GPU's name where it is tuned to that."""
         with contextlib.closing(open_driver(0)) as driver:
-            return _capability(driver)
+            return self._gpu(driver)
+
+    def _gpu(self, driver: Driver) -> str:
+        return _capability(driver) if self._portable else f"{_capability(driver)} {driver.name}"
 
     def compile(self, model: ir.Model, precision: Precision, options: Options) -> TensorRtProgram:
         """Build, or take from the cache, and load.
@@ -75,7 +80,7 @@ class TensorRt:
         driver = open_driver(options.device)
         notes: list[str] = []
         try:
-            found = self._plan(model, precision, options, _capability(driver), notes.append)
+            found = self._plan(model, precision, options, self._gpu(driver), notes)
             weights = typed(model, precision) if found.stripped else None
             program = TensorRtProgram(self, driver, found.plan, model, precision, weights, options)
         except BaseException:
@@ -85,9 +90,14 @@ class TensorRt:
         return program
 
     def _plan(
-        self, model: ir.Model, precision: Precision, options: Options, capability: str, say: Callable[[str], None]
+        self, model: ir.Model, precision: Precision, options: Options, gpu: str, notes: list[str]
     ) -> shipped.Shipped:
-        key = self.key(model, precision, options, capability)
+        def say(line: str) -> None:
+            notes.append(line)
+            if options.progress is not None:
+                options.progress(line, 0.0)  # who waits for another process wants to know it now
+
+        key = self.key(model, precision, options, gpu)
         found = shipped.find(options.shipped, key) if options.shipped is not None else None
         if found is not None:
             return found
@@ -106,8 +116,8 @@ class TensorRt:
                 pass
         return build_plan(self.library(), model, precision, options.build, options.progress)
 
-    def key(self, model: ir.Model, precision: Precision, options: Options, capability: str) -> cache.Key:
-        """Everything that the plan depends on."""
+    def key(self, model: ir.Model, precision: Precision, options: Options, gpu: str) -> cache.Key:
+        """Everything that the plan depends on; `gpu` as `gpu` gives it, where the options name no capability."""
         build = options.build
         flags = {
             "level": build.level,
@@ -120,7 +130,7 @@ class TensorRt:
             graph=cache.graph_digest(model),
             backend=self.name,
             version=self.version(),
-            device="+".join(short(given) for given in build.capabilities) or capability,
+            device="+".join(short(given) for given in build.capabilities) or gpu,
             precision=precision,
             shapes=", ".join(f"{name} {spec}" for name, spec in inputs.items()),
             flags=tuple(sorted((name, str(value)) for name, value in flags.items())),
@@ -257,7 +267,7 @@ def precisions(capability: str) -> tuple[Precision, ...]:
 
     Both narrow types run on tensor cores at one rate, and "mixed" loses least with them.
     """
-    number = int(short(capability).removeprefix("sm"))
+    number = int(short(capability.split()[0]).removeprefix("sm"))
     return ("mixed", "bf16", "fp16", "fp32") if number >= _FIRST_BF16 else ("fp16", "fp32")
 
 
@@ -270,5 +280,5 @@ def _capability(driver: Driver) -> str:
     return "sm{}{}".format(*driver.capability)
 
 
-TENSORRT = TensorRt("tensorrt", "tensorrt", "pip install 'glaze-trt[tensorrt]'")
-RTX = TensorRt("tensorrt-rtx", "tensorrt_rtx", "pip install 'glaze-trt[rtx]'")
+TENSORRT = TensorRt("tensorrt", "tensorrt", "pip install 'glaze-trt[tensorrt]'", portable=False)
+RTX = TensorRt("tensorrt-rtx", "tensorrt_rtx", "pip install 'glaze-trt[rtx]'", portable=True)

@@ -145,7 +145,7 @@ def test_ctrl_c_ends_a_build() -> None:
 
 def test_a_library_that_is_not_there_says_what_to_install() -> None:
     with pytest.raises(BackendError, match="pip install something"):
-        TensorRt("tensorrt", "no_such_tensorrt", "pip install something").version()
+        TensorRt("tensorrt", "no_such_tensorrt", "pip install something", portable=False).version()
 
 
 def test_what_gpus_compute() -> None:
@@ -245,7 +245,7 @@ class Library:
 
 class StandIn(TensorRt):
     def __init__(self, library: Library) -> None:
-        super().__init__("stand-in", "stand_in", "nothing to install")
+        super().__init__("stand-in", "stand_in", "nothing to install", portable=True)
         self._library = library
 
     def library(self) -> Any:
@@ -280,6 +280,14 @@ def test_a_program_shares_its_scratch_memory_and_keeps_its_kernels(tmp_path: Pat
     assert "launch" in library.driver.calls
     again, _ = loaded(tmp_path, doubling())
     assert again.kept == b"kernels"
+
+
+def test_engines_that_are_tuned_to_a_gpu_are_kept_for_that_gpu(tmp_path: Path) -> None:
+    driver = StandInDriver()
+    tuned = TensorRt("tuned", "tuned", "nothing", portable=False)._gpu(driver)
+    assert tuned == "sm89 stand-in GPU"
+    assert TensorRt("portable", "portable", "nothing", portable=True)._gpu(driver) == "sm89"
+    assert precisions(tuned)[0] == "mixed"
 
 
 def test_a_plan_of_another_graph_or_none_at_all_is_refused(tmp_path: Path) -> None:
