@@ -54,6 +54,9 @@ _CALIBRATIONS = 5
 _CLOSE = 1.01
 """A length of δ is right where it could be this many times longer at most."""
 
+_SHORTER = 0.9
+"""A multiple of δ is tried once more where its best is this much shorter than the budget allows."""
+
 _LONGEST = 4.0
 """How far δ may be stretched where the budget was not used up, as few steps do: after three, a third of it is used."""
 
@@ -295,7 +298,30 @@ class _Run:
         best = session.read("best_distance")
         delta = session.read("best_delta" if np.isfinite(best) else "delta")
         room = self._modelled_room(session) if best == session.read("distance") else 1.0
-        return self._fit(delta, room)
+        levels, report = self._fit(delta, room)
+        if report.scale > 1 and np.isfinite(best):
+            return self._not_too_long(delta, levels, report, float(best) * self._target.size)
+        return levels, report
+
+    def _not_too_long(
+        self, delta: Array, levels: Levels, report: CloakReport, at_one: float
+    ) -> tuple[Levels, CloakReport]:
+        """A stretched δ, or a shorter multiple of it if the target lies nearer there.
+
+        Along δ the squared distance to the target is about a parabola: known at 0, at 1 (`at_one`) and at its end.
+        """
+        start, end = self._whole**2, ((1 - report.progress) * self._whole) ** 2
+        scale = report.scale
+        bend = ((end - start) / scale - (at_one - start)) / (scale - 1)
+        nearest = 0.5 * (1 - (at_one - start) / bend) if bend > 0 else scale
+        if nearest >= _SHORTER * scale:
+            return levels, report
+        shorter = self._levels(delta, nearest)
+        costs = self._costs(shorter)
+        if _room(costs, self._objective.budget) < 1:
+            return levels, report
+        other = self._report(shorter, nearest, costs)
+        return (shorter, other) if other.progress > report.progress else (levels, report)
 
     def _modelled_room(self, session: engine.Session) -> float:
         """How much longer δ may be, by the graph's own terms: where to begin to look."""

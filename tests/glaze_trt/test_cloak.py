@@ -142,3 +142,10 @@ def test_fp16_finds_its_loss_scale_and_cloaks_as_fp32_does(monkeypatch: pytest.M
     for precision, report in reports.items():
         assert report.precision == precision
         assert report.progress == pytest.approx(reports["fp32"].progress, rel=0.05)
+
+
+def test_a_generous_budget_is_not_used_beyond_the_target() -> None:
+    budget = glaze_trt.Budget(lpips=None, linf=0.5, ssimulacra2=-200.0)
+    report = glaze_trt.cloak(waves(), target=waves(seed=5), steps=10, budget=budget).report
+    assert report.scale < 3.9  # the longest δ would be 4 times as long, and farther from the target
+    assert report.progress > 0.1
