@@ -29,6 +29,7 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     install = "pip install onnxruntime"
+    needs_gpu = False
 
     def version(self) -> str:
         """Version of ONNX Runtime."""

@@ -41,6 +41,7 @@ class OnnxRuntimeCuda:
 
     name = "onnxruntime-cuda"
     install = "pip install onnxruntime-gpu"
+    needs_gpu = True
 
     def __init__(self, prefer_nhwc: bool = False, use_tf32: bool = False) -> None:
         self.prefer_nhwc = prefer_nhwc

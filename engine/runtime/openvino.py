@@ -31,6 +31,7 @@ class OpenVino:
 
     name = "openvino"
     install = "pip install openvino"
+    needs_gpu = False
 
     def version(self) -> str:
         """Version of OpenVINO, without the build's hash."""

@@ -140,10 +140,12 @@ class Backend(Protocol):
     Attributes:
         name: what `engine=` accepts.
         install: the command that installs it.
+        needs_gpu: whether it runs on nothing else.
     """
 
     name: str
     install: str
+    needs_gpu: bool
 
     def version(self) -> str:
         """Version of the library. Raises `BackendError` where it cannot be used, saying what to install."""

@@ -62,8 +62,8 @@ def compile(  # noqa: A001  (the engine's own verb; nothing here needs the built
 
     Args:
         model: canonical form, every shape known (see `engine.load`).
-        engine: a backend's name, or "auto": the first of `BACKENDS` that accepts the graph; what was passed over,
-            and why, is in the program's `notes`.
+        engine: a backend's name, or "auto": the first of `BACKENDS` that can be used here and accepts the graph; which
+            ones refused the graph, and why, is in the program's `notes`.
         precision: one of `PRECISIONS`, or "auto": the fastest that the device computes in hardware.
         options: how to build and where to run.
 
@@ -76,12 +76,19 @@ def compile(  # noqa: A001  (the engine's own verb; nothing here needs the built
     if precision != "auto" and precision not in PRECISIONS:
         raise BackendError(f"no precision {precision!r}; choose auto, {', '.join(PRECISIONS)}")
     options = options or Options()
+    absent: list[str] = []
     refused: list[str] = []
     for backend in backends:
         try:
             backend.version()
-            chosen = next((p for p in PRECISIONS if p == precision), backend.precisions()[0])
-            program = backend.compile(model, chosen, options)
+            fastest = backend.precisions()[0]
+        except BackendError as error:
+            if len(backends) == 1:
+                raise
+            (absent if backend.needs_gpu else refused).append(str(error))  # most machines have no GPU: no news
+            continue
+        try:
+            program = backend.compile(model, next((p for p in PRECISIONS if p == precision), fastest), options)
         except BackendError as error:
             if len(backends) == 1:
                 raise
@@ -89,7 +96,7 @@ def compile(  # noqa: A001  (the engine's own verb; nothing here needs the built
             continue
         program.notes = (*refused, *program.notes)
         return program
-    raise BackendError("no engine could compile the graph: " + "; ".join(refused))
+    raise BackendError("no engine could compile the graph: " + "; ".join([*refused, *absent]))
 
 
 def precisions(engine: str = "auto") -> tuple[Precision, ...]:

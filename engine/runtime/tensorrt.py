@@ -31,6 +31,8 @@ _FIRST_BF16 = 80
 class TensorRt:
     """The `Backend`; one object for each of the two libraries."""
 
+    needs_gpu = True
+
     def __init__(self, name: str, module: str, install: str, *, portable: bool) -> None:
         """Name a library; `portable` if its engines run on every GPU of a compute capability."""
         self.name = name
