@@ -44,13 +44,16 @@ def say(line: str) -> None:
     CONSOLE.print(line, markup=False, highlight=False)
 
 
+def chosen(only: list[str] | None) -> list[tuple[str, str]]:
+    """The pairs, or those that have one of these models in them."""
+    return [pair for pair in PAIRS if not only or not set(only).isdisjoint(pair)]
+
+
 def built(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One row an engine."""
     seen: set[str] = set()
     build = Options(build=Build(capabilities=(options.capability,)))
-    for encoder, perceptual in PAIRS:
-        if options.only and not any(word in (encoder, perceptual) for word in options.only):
-            continue
+    for encoder, perceptual in chosen(options.only):
         for size in options.sizes:
             for precision in options.precisions:
                 order = Order([encoder], perceptual, precision=precision)
@@ -104,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, default=Path(".cache/seeded"), help="models folder, filled where it lacks")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
-    use_home(options.home, say)
+    use_home(options.home, {name for pair in chosen(options.only) for name in pair}, say)
     rows = []
     for row in built(options):
         rows.append(row)

@@ -6,7 +6,7 @@ For what does not depend on trained weights: whether engines are built, and how 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -25,13 +25,13 @@ NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
 }
 
 
-def use_home(home: Path, say: Callable[[str], None]) -> None:
-    """Makes `home` the models folder of this process, and exports into it whatever is missing."""
+def use_home(home: Path, wanted: Collection[str], say: Callable[[str], None]) -> None:
+    """Makes `home` the models folder of this process, and exports into it what is wanted and missing."""
     from export import export_model
 
     os.environ["GLAZE_TRT_HOME"] = str(home)
     for name, make in NETWORKS.items():
-        if (home / "models" / f"{name}.onnx").is_file():
+        if name not in wanted or (home / "models" / f"{name}.onnx").is_file():
             continue
         say(f"{name}: exporting a seeded one")
         file = home / f"{name}.safetensors"

@@ -96,7 +96,7 @@ def compile(  # noqa: A001  (the engine's own verb; nothing here needs the built
             continue
         program.notes = (*refused, *program.notes)
         return program
-    raise BackendError("no engine could compile the graph: " + "; ".join([*refused, *absent]))
+    raise BackendError("no engine could compile the graph: " + "; ".join(refused or absent))
 
 
 def precisions(engine: str = "auto") -> tuple[Precision, ...]:
