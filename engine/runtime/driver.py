@@ -21,7 +21,7 @@ from engine.runtime.serial import reason
 ALIGNMENT = 256
 """Bytes: what TensorRT asks of an address, and what CUDA's own allocators give."""
 
-INSTALL = "pip install 'cuda-core[cu13]'"
+INSTALL = "pip install 'glaze-trt[cuda]'"
 
 
 class Memory(Protocol):
