@@ -348,7 +348,7 @@ def test_without_a_driver_there_is_one_clear_line():
 
 def test_without_the_library_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda.core", None)
-    with pytest.raises(BackendError, match="pip install 'cuda-core"):
+    with pytest.raises(BackendError, match=r"pip install 'glaze-trt\[cuda\]'"):
         open_driver()
 
 
