@@ -36,7 +36,7 @@ def use_home(home: Path, wanted: Collection[str], say: Callable[[str], None]) ->
         say(f"{name}: exporting a seeded one")
         file = home / f"{name}.safetensors"
         home.mkdir(parents=True, exist_ok=True)
-        state = {key: tensor.contiguous() for key, tensor in make().state_dict().items()}
+        state = {key: tensor.detach().clone() for key, tensor in make().state_dict().items()}
         save_file(state, file)
         export_model(name, weights=file, home=home)
         file.unlink()
