@@ -28,9 +28,9 @@ from torch import Tensor
 
 import engine
 import glaze_trt
+from bench.compare import cosine
 from bench.networks import weights_folder
 from bench.processor import machine
-from bench.step.__main__ import cosine
 from bench.step.catalogue import make_work
 from bench.step.floor import multiply_adds
 from bench.step.torch_forms import Form, as_arrays, prepare_tensors
@@ -122,8 +122,7 @@ def our_rows(size: int, options: argparse.Namespace, exact: np.ndarray, device: 
     model, constants, state = our_step(size, options.weights)
     rows = []
     for info in engine.available_engines():
-        on_gpu = info.name.startswith(("tensorrt", "onnxruntime-cuda"))
-        if info.version is None or on_gpu != (device.type == "cuda"):
+        if info.needs_gpu != (device.type == "cuda"):
             continue
         for precision in info.precisions:
             name = f"ours {info.name} {precision}"
@@ -182,9 +181,7 @@ def cloaks(options: argparse.Namespace, device: torch.device) -> list[dict[str, 
     rows = []
     chosen = [("onnxruntime", "fp32")]
     for info in engine.available_engines():
-        if info.version is not None and info.name.startswith(("tensorrt", "onnxruntime-cuda")) == (
-            device.type == "cuda"
-        ):
+        if info.needs_gpu == (device.type == "cuda"):
             chosen += [(info.name, precision) for precision in info.precisions if (info.name, precision) not in chosen]
     for name, precision in chosen:
         try:

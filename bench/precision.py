@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 import engine
+from bench.compare import cosine
 from bench.processor import cores, machine
 from bench.quality.pairs import Pair, read_pairs
-from bench.step.__main__ import cosine
 from engine.passes.precision import NARROW
 from engine.runtime.processor import detect
 from engine.runtime.protocol import EMULATE

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from engine import atomic
 from engine.cache import Key
 from engine.errors import BackendError
 
@@ -46,10 +47,8 @@ def write(folder: Path, file: str, plan: bytes, key: Key, facts: dict[str, Any])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         entries = {**_index(folder), file: entry}
-        for path, data in ((folder / file, plan), (folder / INDEX, json.dumps(entries, indent=1).encode())):
-            partial = path.with_name(path.name + ".partial")
-            partial.write_bytes(data)
-            partial.replace(path)
+        atomic.write_bytes(folder / file, plan)
+        atomic.write_bytes(folder / INDEX, json.dumps(entries, indent=1).encode())
     except OSError as error:
         raise BackendError(f"{folder}: cannot be written ({error.strerror or error})") from error
 

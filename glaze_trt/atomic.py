@@ -1,12 +1,10 @@
-"""Files that appear whole or not at all: written beside the target, flushed to disk, then renamed over it."""
+"""`engine.atomic` for a user's own files: what cannot be written is an `OutputError` that says so."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 
+from engine import atomic
 from glaze_trt.errors import OutputError
 
 
@@ -16,29 +14,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
     """
-    temporary: str | None = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=".glaze-", suffix=".part", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, _permissions(path))
-        os.replace(temporary, path)
-        temporary = None
+        atomic.write_bytes(path, data)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{path}: cannot be written ({reason}); nothing was left behind") from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-
-
-def _permissions(path: Path) -> int:
-    """Those of the file that is replaced, else what the umask allows."""
-    with contextlib.suppress(OSError):
-        return path.stat().st_mode & 0o777
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask

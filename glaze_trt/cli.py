@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from glaze_trt import cli_cache, cli_engines, console, jobs, models, picture, styles
-from glaze_trt.console import failing_clearly
+from glaze_trt.console import Debug, Json, failing_clearly
 from glaze_trt.errors import ModelError, UsageError
 from glaze_trt.evaluate import Judge, Network
 from glaze_trt.progress import Bar
@@ -63,8 +63,6 @@ class Precision(StrEnum):
     mixed = "mixed"
 
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
 Perceptual = Annotated[str, typer.Option(help="Net for LPIPS: tiny, alex, vgg, squeeze, or an .onnx file.")]
 Target = Annotated[Path | None, typer.Option("--target-image", help="Picture to move toward, in place of a style.")]
 Style = Annotated[str | None, typer.Option(help=f"Built-in style to move toward (default: {styles.DEFAULT}).")]

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
 
 import typer
 
 from engine.cache import Cache, default_folder
 from glaze_trt import console
-from glaze_trt.console import failing_clearly
+from glaze_trt.console import Debug, Json, failing_clearly
 
 app = typer.Typer(help="Compiled engines that are kept on this machine.", no_args_is_help=True)
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
 
 
 @app.command(name="list")

@@ -11,7 +11,7 @@ import typer
 from engine.runtime.protocol import Build
 from glaze_trt import build as building
 from glaze_trt import console, doctor
-from glaze_trt.console import failing_clearly
+from glaze_trt.console import Debug, Json, failing_clearly
 from glaze_trt.errors import UsageError
 from glaze_trt.progress import Bar
 
@@ -51,8 +51,8 @@ def build(
     workspace: Annotated[float | None, typer.Option(min=0.01, help="GiB of scratch memory at most.")] = None,
     tiling: Annotated[Tiling, typer.Option(help="Try to keep tensors in the GPU's cache.")] = Tiling.none,
     strip: Annotated[bool, typer.Option("--strip", help="Leave weights out; they are put back on loading.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Build engines ahead of time, for this machine or to ship: `glaze-trt cloak --engines FOLDER` then builds none."""
     with failing_clearly(as_json=as_json, debug=debug):
@@ -81,8 +81,8 @@ def build(
 
 @app.command(name="doctor")
 def examine(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Say what this machine has, which engines work on it, and the one thing to install for each other."""
     with failing_clearly(as_json=as_json, debug=debug):

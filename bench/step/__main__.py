@@ -22,6 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from bench.compare import cosine
 from bench.networks import weights_folder
 from bench.processor import machine
 from bench.step import rival
@@ -112,12 +113,6 @@ class Bench:
             carry = carried(constraints(Objective()))
             return session_call(model, constants, state, carry, engine, precision, self.threads)
         return engine_call(self.our_graph(), self.feeds(), engine, precision, self.threads)
-
-
-def cosine(left: np.ndarray, right: np.ndarray) -> float:
-    """Cosine of two arrays as vectors."""
-    a, b = left.astype(np.float64).ravel(), right.astype(np.float64).ravel()
-    return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-300))
 
 
 def directions(bench: Bench, results: list[Result]) -> dict[str, float]:

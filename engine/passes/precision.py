@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from engine.errors import EngineError
 from engine.passes.tidy import remove_dead
-from engine.tape import Tape, constant, dims
+from engine.tape import Tape, constant, dims, is_float
 
 _FLOAT, _BF16, _FP16 = ir.DataType.FLOAT, ir.DataType.BFLOAT16, ir.DataType.FLOAT16
 
@@ -130,11 +130,11 @@ class _Typing:
         return len(wide) == len(computed) or any(_SMALL * math.prod(dims(v)) <= size for v in wide)
 
     def _can(self, node: ir.Node) -> bool:
-        floats = [v for v in (*node.inputs, *node.outputs) if v is not None and _is_real(v)]
+        floats = [v for v in (*node.inputs, *node.outputs) if v is not None and is_float(v)]
         if not floats or any(v.dtype != _FLOAT for v in floats):
             return False
         if node.op_type == "Cast":
-            return not _is_real(node.inputs[0])
+            return not is_float(node.inputs[0])
         if node.op_type not in _PRODUCTS | _ELEMENTWISE | _COMPARISONS | _MOVES | _POOLS:
             return False
         return all(self._holds(v, _is_backward(node)) for v in node.inputs if v is not None and v.dtype == _FLOAT)
@@ -175,7 +175,7 @@ class _Typing:
         """Has a node read every real operand in `dtype`."""
         for index, value in enumerate(node.inputs):
             is_scale = node.op_type == "Resize" and index > 0  # fp32 by definition
-            if value is None or is_scale or not _is_real(value) or value.dtype == ir.DataType.DOUBLE:
+            if value is None or is_scale or not is_float(value) or value.dtype == ir.DataType.DOUBLE:
                 continue
             held = self._types.get(value, _FLOAT)
             if held == dtype or (self._emulate and dtype == _FLOAT):
@@ -226,12 +226,8 @@ class _Typing:
         return result
 
 
-def _is_real(value: ir.Value | None) -> bool:
-    return value is not None and value.dtype is not None and value.dtype.is_floating_point()
-
-
 def _is_computed(value: ir.Value) -> bool:
-    return _is_real(value) and value.producer() is not None
+    return is_float(value) and value.producer() is not None
 
 
 def _is_backward(node: ir.Node) -> bool:

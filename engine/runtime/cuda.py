@@ -11,22 +11,20 @@ import contextlib
 import math
 import threading
 import weakref
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import numpy as np
 
 from engine.errors import BackendError, FeedError
+from engine.runtime.buffered import BoundT, BufferedProgram
 from engine.runtime.driver import ALIGNMENT, Driver, Launchable, Memory, open_driver, parse_device
-from engine.runtime.feeds import check_feeds
 from engine.runtime.protocol import Array, Precision, TensorSpec
 from engine.runtime.serial import reason
 
 __all__ = ["CudaProgram", "DeviceBuffer", "Driver", "open_driver", "parse_device"]
-
-BoundT = TypeVar("BoundT")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +79,8 @@ class _Cycle(Generic[BoundT]):
     graph: Launchable | None = None
 
 
-class CudaProgram(ABC, Generic[BoundT]):
-    """A `Program` on a GPU; a backend adds `bind` and `enqueue`.
+class CudaProgram(BufferedProgram[DeviceBuffer, BoundT]):
+    """A `Program` on a GPU; a backend adds `bind` and `enqueue`. One binding serves one captured graph at most.
 
     Any thread may call; calls on one program and its buffers take turns. Two programs do not wait for each other:
     each has a driver, and so a stream, of its own.
@@ -98,22 +96,12 @@ class CudaProgram(ABC, Generic[BoundT]):
         notes: tuple[str, ...] = (),
     ) -> None:
         """The program owns `driver` from here on."""
-        self.engine = engine
-        self.device = driver.name
-        self.precision = precision
-        self.inputs = inputs
-        self.outputs = outputs
-        self.notes = notes
+        super().__init__(engine, driver.name, precision, inputs, outputs, notes)
         self._driver = driver
         self._lock = threading.RLock()
         self._cycles: dict[tuple[int, ...], _Cycle[BoundT]] = {}
         self._captures = True
         self._saved = False
-        self._call: tuple[dict[str, DeviceBuffer], dict[str, DeviceBuffer], BoundT] | None = None
-
-    @abstractmethod
-    def bind(self, inputs: Mapping[str, DeviceBuffer], outputs: Mapping[str, DeviceBuffer]) -> BoundT:
-        """Tie every input and output to a buffer's address. One binding serves one captured graph at most."""
 
     @abstractmethod
     def enqueue(self, bound: BoundT, stream: int) -> None:
@@ -165,26 +153,16 @@ class CudaProgram(ABC, Generic[BoundT]):
                     i += 1
             self._driver.synchronise()
 
-    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run once on arrays; the results are copies.
+    def run_once(self, bound: BoundT) -> None:
+        """Run one step, outside any graph."""
+        self._driver.attach()
+        self.enqueue(bound, self._driver.stream)
+        self._driver.synchronise()
 
-        Raises:
-            FeedError: a feed is missing, unknown, or of another shape or type.
-            BackendError: the backend failed.
-        """
-        arrays = check_feeds(feeds, self.inputs)
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once on arrays; see `BufferedProgram`."""
         with self._lock:
-            if self._call is None:
-                inputs = {name: self.allocate(spec) for name, spec in self.inputs.items()}
-                outputs = {name: self.allocate(spec) for name, spec in self.outputs.items()}
-                self._call = inputs, outputs, self.bind(inputs, outputs)
-            inputs, outputs, bound = self._call
-            for name, array in arrays.items():
-                inputs[name].write(array)
-            self._driver.attach()
-            self.enqueue(bound, self._driver.stream)
-            self._driver.synchronise()
-            return {name: buffer.read() for name, buffer in outputs.items()}
+            return super().__call__(feeds)
 
     def close(self) -> None:
         """Free the captured graphs, the stream and all buffers, also those that sessions still hold."""

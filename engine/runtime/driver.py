@@ -15,11 +15,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from engine.errors import BackendError
-from engine.runtime.protocol import Array
+from engine.runtime.protocol import Array, Precision
 from engine.runtime.serial import reason
 
 ALIGNMENT = 256
 """Bytes: what TensorRT asks of an address, and what CUDA's own allocators give."""
+
+_FIRST_BF16 = (8, 0)
+"""Compute capability from which bf16 is computed in hardware."""
 
 INSTALL = "pip install 'glaze-trt[cuda]'"
 
@@ -89,6 +92,14 @@ class Driver(Protocol):
 
     def close(self) -> None:
         """Free the stream and all memory; to be called once or more, with nothing running."""
+
+
+def precisions(capability: tuple[int, int]) -> tuple[Precision, ...]:
+    """What GPUs of a compute capability multiply in hardware, the fastest first.
+
+    Both narrow types run on tensor cores at one rate, and "mixed" needs no loss scale.
+    """
+    return ("mixed", "bf16", "fp16", "fp32") if capability >= _FIRST_BF16 else ("fp16", "fp32")
 
 
 def parse_device(text: str) -> int:

@@ -19,14 +19,12 @@ import onnx_ir as ir
 
 from engine.errors import BackendError
 from engine.passes.precision import typed
-from engine.runtime.cuda import CudaProgram, DeviceBuffer, Driver, open_driver
+from engine.runtime.cuda import CudaProgram, DeviceBuffer
+from engine.runtime.driver import Driver, open_driver, precisions
 from engine.runtime.protocol import Options, Precision, TensorSpec
 from engine.runtime.serial import reason, serialise, signature
 
 PROVIDER = "CUDAExecutionProvider"
-
-_FIRST_BF16 = (8, 0)
-"""Compute capability from which bf16 is computed in hardware."""
 
 _LIBRARIES = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
@@ -68,9 +66,9 @@ class OnnxRuntimeCuda:
         return ort
 
     def precisions(self) -> tuple[Precision, ...]:
-        """Fastest first: both narrow types run on tensor cores at one rate, and "mixed" loses least with them."""
+        """What the GPU at hand computes."""
         with contextlib.closing(open_driver()) as driver:
-            return ("mixed", "bf16", "fp16", "fp32") if driver.capability >= _FIRST_BF16 else ("fp16", "fp32")
+            return precisions(driver.capability)
 
     def device(self) -> str:
         """The GPU."""

@@ -29,6 +29,7 @@ class EngineInfo:
         precisions: what it computes on this machine, the fastest first; empty where it cannot be used.
         device: the device in words.
         reason: why it cannot be used, or None.
+        needs_gpu: whether it runs on nothing else.
     """
 
     name: str
@@ -36,6 +37,7 @@ class EngineInfo:
     precisions: tuple[Precision, ...]
     device: str
     reason: str | None
+    needs_gpu: bool
 
 
 def available_engines() -> list[EngineInfo]:
@@ -47,9 +49,9 @@ def _inspect(backend: Backend) -> EngineInfo:
     version: str | None = None
     try:
         version = backend.version()
-        return EngineInfo(backend.name, version, backend.precisions(), backend.device(), None)
+        return EngineInfo(backend.name, version, backend.precisions(), backend.device(), None, backend.needs_gpu)
     except BackendError as error:
-        return EngineInfo(backend.name, version, (), "", str(error))
+        return EngineInfo(backend.name, version, (), "", str(error), backend.needs_gpu)
 
 
 def compile(  # noqa: A001  (the engine's own verb; nothing here needs the builtin)

@@ -15,17 +15,15 @@ from typing import Any
 import filelock
 import onnx_ir as ir
 
-from engine import cache, shipped
+from engine import atomic, cache, shipped
 from engine.errors import BackendError
 from engine.passes.precision import typed
 from engine.runtime.cuda import CudaProgram, DeviceBuffer
 from engine.runtime.driver import Driver, open_driver
+from engine.runtime.driver import precisions as computed
 from engine.runtime.protocol import Options, Precision, TensorSpec
 from engine.runtime.serial import reason, serialise, signature
 from engine.runtime.tensorrt_build import build_plan, logger
-
-_FIRST_BF16 = 80
-"""Compute capability from which bf16 is computed in hardware."""
 
 
 class TensorRt:
@@ -251,9 +249,7 @@ class _KernelCache:
 
     def save(self) -> None:
         with contextlib.suppress(OSError), self._lock:
-            partial = self._file.with_suffix(".partial")
-            partial.write_bytes(bytes(self._cache.serialize()))
-            partial.replace(self._file)
+            atomic.write_bytes(self._file, bytes(self._cache.serialize()))
 
 
 def _gpu_for_stripping(device: int) -> Driver:
@@ -264,13 +260,9 @@ def _gpu_for_stripping(device: int) -> Driver:
         raise BackendError(f"weights can be stripped only where there is a GPU ({error}); build without it") from error
 
 
-def precisions(capability: str) -> tuple[Precision, ...]:
-    """What GPUs of a compute capability multiply in hardware, the fastest first.
-
-    Both narrow types run on tensor cores at one rate, and "mixed" loses least with them.
-    """
-    number = int(short(capability.split()[0]).removeprefix("sm"))
-    return ("mixed", "bf16", "fp16", "fp32") if number >= _FIRST_BF16 else ("fp16", "fp32")
+def precisions(gpu: str) -> tuple[Precision, ...]:
+    """What a GPU multiplies in hardware, the fastest first; named as `TensorRt.gpu` does, or by capability (8.9)."""
+    return computed(divmod(int(short(gpu.split()[0]).removeprefix("sm")), 10))
 
 
 def short(capability: str) -> str:
