@@ -95,13 +95,18 @@ class Judge:
         before = self._before
         _same_size(before, after, "second picture")
         return Measures(
-            linf=float(np.abs(before.astype(np.int16) - after.astype(np.int16)).max()) / 255.0,
+            linf=linf(before, after),
             psnr=psnr(before, after),
             ssim=ssim(before, after),
             ssimulacra2=ssimulacra2(before, after),
             lpips=None if self._lpips is None else self._lpips(after),
             progress=None if self._progress is None else self._progress(after),
         )
+
+
+def linf(before: Levels, after: Levels) -> float:
+    """The largest change of any channel of any pixel, in [0, 1] (8-bit levels / 255)."""
+    return float(np.abs(before.astype(np.int16) - after.astype(np.int16)).max()) / 255.0
 
 
 def ssimulacra2(before: Levels, after: Levels) -> float:

@@ -34,7 +34,7 @@ from bench.step.torch_forms import Call, Form, Outputs, as_arrays, compile_fails
 from bench.step.whole import our_step
 from bench.step.work import Work
 from engine.runtime.processor import detect
-from glaze_trt.cloak import constraints
+from glaze_trt.loop import constraints
 from glaze_trt.objective import Objective
 from glaze_trt.step import carried
 

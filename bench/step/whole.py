@@ -24,7 +24,7 @@ from bench.step.torch_forms import Outputs, as_arrays
 from bench.step.torch_terms import Structure, Visibility
 from bench.step.work import Tensors, Term, Work
 from glaze_trt import step as graphs
-from glaze_trt.cloak import constraints
+from glaze_trt.loop import constraints
 from glaze_trt.objective import Objective, visible_error
 
 STEPS = 30  # length of the schedule
