@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 
 import engine
+from bench.compare import cosine
 from engine.errors import EngineError
 from engine.passes.precision import typed
 from engine.tape import OPSET, Tape
@@ -44,11 +45,6 @@ def run(model: ir.Model, **feeds: np.ndarray) -> dict[str, np.ndarray]:
 
 def dtypes(model: ir.Model, op_type: str) -> list[ir.DataType | None]:
     return [node.inputs[0].dtype for node in model.graph if node.op_type == op_type and node.inputs[0] is not None]
-
-
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
-    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
 @pytest.fixture(scope="module")

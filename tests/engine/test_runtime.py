@@ -7,81 +7,20 @@ import sys
 import numpy as np
 import onnx_ir as ir
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from engine import value_and_grad
 from engine.errors import BackendError, DynamicShapeError, FeedError
 from engine.runtime import Session, available_engines, compile
 from engine.runtime.processor import detect, parse_cpuinfo, parse_sysctl
 from engine.runtime.protocol import EMULATE, ISLAND, Options
+from tests.engine.step_graph import SHAPE, image, kernel, make_model, node, open_session, step_model
 
-SHAPE = (1, 16, 24, 24)
-RATE = np.float32(1e-4)
 OFFSET = np.float32(1000)
 
 COMBINATIONS = [(info.name, precision) for info in available_engines() for precision in info.precisions]
 every_engine = pytest.mark.parametrize(("engine", "precision"), COMBINATIONS)
 needs_bf16 = pytest.mark.skipif(("openvino", "bf16") not in COMBINATIONS, reason="the processor has no bf16")
-
-
-def make_model(nodes, inputs, outputs, constants, islands=(), opset=23) -> ir.Model:
-    def info(table):
-        return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in table.items()]
-
-    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
-    graph = helper.make_graph(nodes, "graph", info(inputs), info(outputs), tensors)
-    model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10))
-    for node in model.graph:
-        if node.outputs[0].name in islands:
-            node.metadata_props[ISLAND] = "fp32"
-    return model
-
-
-def kernel(seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((16, 16, 3, 3)).astype(np.float32) / 12
-
-
-def image(seed: int = 1) -> np.ndarray:
-    return np.random.default_rng(seed).random(SHAPE, np.float32)
-
-
-def node(op, inputs, output, **attributes):
-    return helper.make_node(op, inputs.split(), [output], **attributes)
-
-
-def step_model() -> ir.Model:
-    """One descent step on sum((conv(x + d) - t)^2) / 2, whose gradient is a transposed convolution."""
-    weights = kernel()
-    turned = weights.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1].copy()
-    nodes = [
-        node("Add", "x d", "xd"),
-        node("Conv", "xd w", "f", pads=[1] * 4),
-        node("Sub", "f t", "r"),
-        node("Mul", "r r", "r2"),
-        node("ReduceSum", "r2", "loss", keepdims=0),
-        node("Conv", "r wt", "g", pads=[1] * 4),
-        node("Mul", "g rate", "move"),
-        node("Sub", "d move", "d_next"),
-        node("Add", "n one", "n_next"),
-        node("Identity", "keep", "keep_next"),
-    ]
-    return make_model(
-        nodes,
-        {"x": SHAPE, "t": SHAPE, "d": SHAPE, "n": (), "keep": SHAPE},
-        {"loss": (), "d_next": SHAPE, "n_next": (), "keep_next": SHAPE},
-        {"w": weights, "wt": turned, "rate": RATE, "one": np.float32(1)},
-        islands={"xd", "r", "r2", "loss", "move", "d_next"},
-    )
-
-
-def open_session(program, keep=None) -> Session:
-    zero = np.zeros(SHAPE, np.float32)
-    return Session(
-        program,
-        carry={"d_next": "d", "n_next": "n", "keep_next": "keep"},
-        constants={"x": image(1), "t": image(2)},
-        state={"d": zero, "n": np.zeros((), np.float32), "keep": zero if keep is None else keep},
-    )
 
 
 def feeds() -> dict[str, np.ndarray]:

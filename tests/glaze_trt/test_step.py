@@ -14,14 +14,21 @@ SIZE = (1, 3, 64, 96)
 NAMES = ("lpips", "visibility", "structure")
 
 
-@pytest.fixture(scope="module")
-def compiled() -> tuple[engine.Program, ...]:
+def programs(precision: str) -> tuple[engine.Program, ...]:
+    """Constants, encoder, perceptual net and step; the step rounds as `precision` would, with loss scales in fp16."""
     paths = models.find("tiny", "encoder").path, models.find("tiny", "perceptual").path
     nets = graphs.Nets(*(engine.load(path, {"image": SIZE}) for path in paths))
     look = graphs.look(SIZE, NAMES)
     known = {v.name: tuple(v.shape) for v in (*look.graph.outputs, *nets.features)}
-    models_ = (look, nets.encoder, nets.perceptual, graphs.step(nets, NAMES, Update(), known))
-    return tuple(engine.compile(m, engine="onnxruntime", precision="fp32") for m in models_)
+    step = typed(graphs.step(nets, NAMES, Update(), known, scaled=precision == "fp16"), precision, emulate=True)
+    return tuple(
+        engine.compile(m, engine="onnxruntime", precision="fp32") for m in (look, nets.encoder, nets.perceptual, step)
+    )
+
+
+@pytest.fixture(scope="module")
+def compiled() -> tuple[engine.Program, ...]:
+    return programs("fp32")
 
 
 def session(
@@ -109,15 +116,7 @@ def test_the_first_update_is_the_formula(compiled) -> None:
 
 @pytest.fixture(scope="module")
 def scaled() -> tuple[engine.Program, ...]:
-    """The step with loss scales, its networks' gradients rounded as fp16 would."""
-    paths = models.find("tiny", "encoder").path, models.find("tiny", "perceptual").path
-    nets = graphs.Nets(*(engine.load(path, {"image": SIZE}) for path in paths))
-    look = graphs.look(SIZE, NAMES)
-    known = {v.name: tuple(v.shape) for v in (*look.graph.outputs, *nets.features)}
-    step = typed(graphs.step(nets, NAMES, Update(), known, scaled=True), "fp16", emulate=True)
-    return tuple(
-        engine.compile(m, engine="onnxruntime", precision="fp32") for m in (look, nets.encoder, nets.perceptual, step)
-    )
+    return programs("fp16")
 
 
 def test_an_overflow_changes_nothing_but_the_scale_it_halves(scaled) -> None:

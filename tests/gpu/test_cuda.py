@@ -6,19 +6,18 @@ Run by `make test-gpu`; nothing here is skipped for want of a GPU, so that nothi
 from __future__ import annotations
 
 import numpy as np
-import onnx_ir as ir
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
+from bench.compare import cosine
 from engine import value_and_grad
 from engine.errors import BackendError
-from engine.runtime import Options, Session, TensorSpec
+from engine.runtime import Options, TensorSpec
 from engine.runtime.driver import open_driver
 from engine.runtime.onnxruntime import OnnxRuntime
 from engine.runtime.onnxruntime_cuda import OnnxRuntimeCuda
+from tests.engine.step_graph import SHAPE, image, kernel, make_model, node, open_session, step_model
 
-SHAPE = (1, 16, 32, 32)
-WEIGHTS = np.random.default_rng(0).standard_normal((16, 16, 3, 3)).astype(np.float32) / 12
+RATE = 0.05
 SPEC = TensorSpec(SHAPE, np.dtype(np.float32))
 BACKENDS = {
     "nchw": OnnxRuntimeCuda(),
@@ -26,62 +25,8 @@ BACKENDS = {
 }
 
 
-def image(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).random(SHAPE, np.float32)
-
-
-def make_model(nodes, inputs, outputs, constants) -> ir.Model:
-    def info(table):
-        return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in table.items()]
-
-    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
-    graph = helper.make_graph(nodes, "graph", info(inputs), info(outputs), tensors)
-    return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10))
-
-
-def node(op, inputs, output, **attributes):
-    return helper.make_node(op, inputs.split(), [output], **attributes)
-
-
-def step_model() -> ir.Model:
-    """One descent step on sum((conv(x + d) - t)^2) / 2."""
-    turned = WEIGHTS.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1].copy()
-    nodes = [
-        node("Add", "x d", "xd"),
-        node("Conv", "xd w", "f", pads=[1] * 4),
-        node("Sub", "f t", "r"),
-        node("Mul", "r r", "r2"),
-        node("ReduceSum", "r2", "loss", keepdims=0),
-        node("Conv", "r wt", "g", pads=[1] * 4),
-        node("Mul", "g rate", "move"),
-        node("Sub", "d move", "d_next"),
-        node("Add", "n one", "n_next"),
-    ]
-    return make_model(
-        nodes,
-        {"x": SHAPE, "t": SHAPE, "d": SHAPE, "n": ()},
-        {"loss": (), "d_next": SHAPE, "n_next": ()},
-        {"w": WEIGHTS, "wt": turned, "rate": np.float32(0.05), "one": np.float32(1)},
-    )
-
-
-def open_session(program, seed: int = 1) -> Session:
-    zero = np.zeros(SHAPE, np.float32)
-    return Session(
-        program,
-        carry={"d_next": "d", "n_next": "n"},
-        constants={"x": image(seed), "t": image(seed + 1)},
-        state={"d": zero, "n": np.zeros((), np.float32)},
-    )
-
-
 def close_to(got: np.ndarray, wanted: np.ndarray, tolerance: float = 1e-4) -> None:
     assert np.linalg.norm(got - wanted) <= tolerance * np.linalg.norm(wanted)
-
-
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
-    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
 def test_driver_describes_the_gpu():
@@ -146,9 +91,9 @@ def test_what_is_captured_runs_at_launch_and_an_error_leaves_the_stream_usable()
 @pytest.mark.parametrize("layout", BACKENDS)
 @pytest.mark.parametrize("pieces", [(1,), (2,), (7,), (8,), (3, 4, 1, 2, 5)], ids=str)
 def test_session_equals_the_processor_and_is_captured(layout, pieces):
-    program = BACKENDS[layout].compile(step_model(), "fp32", Options())
+    program = BACKENDS[layout].compile(step_model(RATE), "fp32", Options())
     session = open_session(program)
-    reference = open_session(OnnxRuntime().compile(step_model(), "fp32", Options(threads=1)))
+    reference = open_session(OnnxRuntime().compile(step_model(RATE), "fp32", Options(threads=1)))
     for n in pieces:
         session.advance(n)
         reference.advance(n)
@@ -160,7 +105,7 @@ def test_session_equals_the_processor_and_is_captured(layout, pieces):
 
 
 def test_replay_equals_plain_steps():
-    program = BACKENDS["nchw"].compile(step_model(), "fp32", Options())
+    program = BACKENDS["nchw"].compile(step_model(RATE), "fp32", Options())
     replayed, plain = open_session(program), open_session(program)
     replayed.advance(12)
     for _ in range(12):
@@ -175,11 +120,11 @@ def test_replay_equals_plain_steps():
 
 
 def test_two_sessions_and_a_call_do_not_disturb_each_other():
-    program = BACKENDS["nchw"].compile(step_model(), "fp32", Options())
-    reference = OnnxRuntime().compile(step_model(), "fp32", Options(threads=1))
+    program = BACKENDS["nchw"].compile(step_model(RATE), "fp32", Options())
+    reference = OnnxRuntime().compile(step_model(RATE), "fp32", Options(threads=1))
     seeds = (1, 5)
-    sessions, wanted = ([open_session(p, seed) for seed in seeds] for p in (program, reference))
-    feeds = {"x": image(3), "t": image(4), "d": image(5), "n": np.ones((), np.float32)}
+    sessions, wanted = ([open_session(p, seed=seed) for seed in seeds] for p in (program, reference))
+    feeds = {"x": image(3), "t": image(4), "d": image(5), "n": np.ones((), np.float32), "keep": image(6)}
     for n in (5, 4, 6):
         for session, right in zip(sessions, wanted, strict=True):
             session.advance(n)
@@ -200,7 +145,7 @@ def test_gradients_point_where_the_processors_do(layout):
         node("Mul", "f f", "f2"),
         node("ReduceMean", "f2", "loss", keepdims=0),
     ]
-    model = value_and_grad(make_model(nodes, {"x": SHAPE}, {"loss": ()}, {"w": WEIGHTS}), "loss", ["x"])
+    model = value_and_grad(make_model(nodes, {"x": SHAPE}, {"loss": ()}, {"w": kernel()}), "loss", ["x"])
     wanted = OnnxRuntime().compile(model, "fp32", Options(threads=1))({"x": image(1)})
     backend = BACKENDS[layout]
     for precision in backend.precisions():
@@ -217,6 +162,6 @@ def test_a_graph_that_cuda_does_not_take_whole_is_refused():
 
 
 def test_buffers_of_a_program_read_what_was_written():
-    buffer = BACKENDS["nchw"].compile(step_model(), "fp32", Options()).allocate(SPEC)
+    buffer = BACKENDS["nchw"].compile(step_model(RATE), "fp32", Options()).allocate(SPEC)
     buffer.write(image(1))
     np.testing.assert_array_equal(buffer.read(), image(1))
