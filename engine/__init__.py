@@ -11,15 +11,17 @@ from engine.autodiff import backward
 from engine.errors import BackendError, DynamicShapeError, EngineError, InvalidModelError, UnsupportedOpError
 from engine.gradient import companion, value_and_grad
 from engine.passes.canonical import load
-from engine.runtime import Options, Program, Session, TensorSpec, available_engines, compile, precisions
+from engine.runtime import PRECISIONS, Options, Precision, Program, Session, TensorSpec, available_engines, compile
 from engine.tape import Tape
 
 __all__ = [
+    "PRECISIONS",
     "BackendError",
     "DynamicShapeError",
     "EngineError",
     "InvalidModelError",
     "Options",
+    "Precision",
     "Program",
     "Session",
     "Tape",
@@ -30,6 +32,5 @@ __all__ = [
     "companion",
     "compile",
     "load",
-    "precisions",
     "value_and_grad",
 ]

@@ -124,6 +124,10 @@ class Cache:
                 with contextlib.suppress(OSError):  # a network disk that went away must not cost the engine
                     lock.release()
 
+    def discard(self, key: Key) -> None:
+        """Removes the engine of a key, unless another process builds it just now."""
+        _remove(self.folder / f"{key.digest}.engine")
+
     def entries(self) -> list[Entry]:
         """What is there, the last used first; what is damaged or of another format is left out."""
         found = []

@@ -102,7 +102,7 @@ def parts(order: Order, model: str, size: tuple[int, int], has: Sequence[Precisi
         UsageError: the networks do not take pictures of this size.
     """
     cloaker = Cloaker(model, order.perceptual, engine_name=order.engine, precision=order.precision)
-    precision = cast(Precision, cloaker.narrow(order.precision, has))
+    precision = cloaker.narrow(has)
     shape = (1, 3, *size)
     if cloaker.shape(size) != shape:
         grown = cloaker.shape(size)[2:]

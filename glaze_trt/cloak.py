@@ -17,7 +17,7 @@ import engine
 from engine.tape import dims
 from glaze_trt import models, styles
 from glaze_trt import step as graphs
-from glaze_trt.errors import PictureError, UsageError
+from glaze_trt.errors import PictureError, PrecisionError, UsageError
 from glaze_trt.evaluate import SIZES_KEPT, Network, padded, padded_shape
 from glaze_trt.loop import Array, Engines, OnStep, Run, constraints
 from glaze_trt.objective import INTENSITIES, Budget, Objective
@@ -56,7 +56,7 @@ def cloak(
         seed: of the first δ and of the style.
         engine: `auto`, or an engine of `engine.available_engines()`.
         precision: `auto`, `fp32`, `bf16`, `fp16` or `mixed`, as the engine has them.
-        on_step: called after every step.
+        on_step: called as the steps go on, about ten times a second at most.
 
     Raises:
         GlazeError: a picture, style, model or budget that cannot be used.
@@ -104,6 +104,7 @@ class Cloaker:
         self.perceptual = Network(models.find(perceptual, "perceptual"), engine_name, options)
         self._engine, self._precision, self._options = engine_name, precision, options
         self._compiled: dict[tuple[int, ...], Engines] = {}
+        self._overflowed: dict[str, str] = {}
 
     def __call__(
         self,
@@ -124,9 +125,15 @@ class Cloaker:
         began = time.perf_counter()
         engines = self._engines(self.grown(original).shape)
         compiled = time.perf_counter()
-        run = Run(self.objective, engines, original, goal)
-        levels, report = run(seed, on_step)
-        notes = tuple(dict.fromkeys([*engines.step.notes, *report.notes]))
+        try:
+            levels, report = Run(self.objective, engines, original, goal)(seed, on_step)
+        except PrecisionError as error:
+            if self._precision != "auto" or engines.step.precision == "fp32":
+                raise
+            self._overflowed[engines.step.precision] = str(error)
+            self._compiled.clear()
+            return self(picture, target=target, style=style, seed=seed, on_step=on_step)
+        notes = tuple(dict.fromkeys([*self._overflowed.values(), *engines.step.notes, *report.notes]))
         seconds = {"compile": compiled - began, "optimize": time.perf_counter() - compiled}
         return CloakResult(levels, as_given(levels, picture), replace(report, notes=notes, seconds=seconds))
 
@@ -157,24 +164,25 @@ class Cloaker:
         multiple = int(np.lcm(first.multiple, second.multiple))
         return replace(first, multiple=multiple, minimum=max(first.minimum, second.minimum))
 
-    def narrow(self, precision: str, has: Sequence[str] | None = None) -> str:
-        """The precision of the step: the one asked for, or the first that the model bears of what the engine has.
+    def narrow(self, has: Sequence[engine.Precision]) -> engine.Precision:
+        """The precision of the step: the one asked for, or the first that the networks bear.
 
         Args:
-            precision: `auto`, or the one.
-            has: what the engine has, the fastest first; asked of it if None.
+            has: what an engine computes, the fastest first.
 
         Raises:
-            UsageError: fp16 for a model that overflows in it.
-            BackendError: there is no such engine here.
+            UsageError: fp16 for a model that overflows in it, or a precision that is none.
         """
         bears_fp16 = self.encoder.model.manifest.fp16 and self.perceptual.model.manifest.fp16
-        if precision != "auto":
-            if precision in _NEEDS_FP16 and not bears_fp16:
+        if self._precision != "auto":
+            if self._precision in _NEEDS_FP16 and not bears_fp16:
                 raise UsageError(f"{self.encoder.model.name} overflows in fp16; choose --precision bf16 or fp32")
-            return precision
-        has = has or engine.precisions(self._engine)
-        return next(each for each in has if bears_fp16 or each not in _NEEDS_FP16)
+            for known in engine.PRECISIONS:
+                if known == self._precision:
+                    return known
+            raise UsageError(f"no precision {self._precision!r}; choose auto, {', '.join(engine.PRECISIONS)}")
+        borne = [each for each in has if each not in self._overflowed and (bears_fp16 or each not in _NEEDS_FP16)]
+        return borne[0] if borne else "fp32"
 
     def graphs(self, shape: tuple[int, ...], *, scaled: bool) -> tuple[ir.Model, ir.Model]:
         """What is computed of a picture once, and the step, for pictures of a shape; see `glaze_trt.step`."""
@@ -187,15 +195,25 @@ class Cloaker:
     def _engines(self, shape: tuple[int, ...]) -> Engines:
         self.encoder.compile("image", shape)
         self.perceptual.compile("image", shape)
-        if shape not in self._compiled:
-            while len(self._compiled) >= SIZES_KEPT:
-                del self._compiled[next(iter(self._compiled))]
-            precision = self.narrow(self._precision)
-            look, model = self.graphs(shape, scaled=precision == "fp16")
-            step = engine.compile(model, self._engine, precision, self._options)
-            constants = engine.compile(look, step.engine, "fp32", self._options) if look.graph.outputs else None
-            self._compiled[shape] = Engines(self.encoder, self.perceptual, constants, step, self.grown)
-        return self._compiled[shape]
+        compiled = self._compiled.pop(shape, None) or self._compile(shape)
+        self._compiled[shape] = compiled
+        if len(self._compiled) > SIZES_KEPT:
+            del self._compiled[next(iter(self._compiled))]
+        return compiled
+
+    def _compile(self, shape: tuple[int, ...]) -> Engines:
+        made: dict[bool, tuple[ir.Model, ir.Model]] = {}
+
+        def step_for(precision: str) -> ir.Model:
+            scaled = precision == "fp16"
+            if scaled not in made:
+                made[scaled] = self.graphs(shape, scaled=scaled)
+            return made[scaled][1]
+
+        step = engine.compile(step_for, self._engine, self.narrow, self._options)
+        look, _ = made[step.precision == "fp16"]
+        constants = engine.compile(look, step.engine, "fp32", self._options) if look.graph.outputs else None
+        return Engines(self.encoder, self.perceptual, constants, step, self.grown)
 
 
 def _size(levels: Levels) -> str:

@@ -6,6 +6,7 @@
     ├── StyleError          no such style, or a target that cannot be used
     ├── ModelError          no such model, or a model file that is not one
     ├── BudgetError         the saved file would break the perceptual budget
+    ├── PrecisionError      numbers went out of range in the precision that was used
     └── UsageError          the request contradicts itself, exit status 2
 
 Each message is one line: what was wrong, where, what to do next. Errors of the compiled graphs have a root of
@@ -39,6 +40,10 @@ class ModelError(GlazeError):
 
 class BudgetError(GlazeError):
     """The file as saved would break the perceptual budget."""
+
+
+class PrecisionError(GlazeError):
+    """Numbers went out of range in the precision that was used."""
 
 
 class UsageError(GlazeError):

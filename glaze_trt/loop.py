@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import engine
+from glaze_trt import pace
 from glaze_trt import step as graphs
-from glaze_trt.errors import UsageError
+from glaze_trt.errors import PrecisionError
 from glaze_trt.evaluate import Lpips, Network, linf, ssimulacra2
 from glaze_trt.length import Costs, longest, nearest, room
 from glaze_trt.objective import Objective, visible_error, visible_score
@@ -104,10 +105,12 @@ class Run:
         scale = self._calibrate(names, constants, first)
         carry, state = graphs.carried(names, scaled=bool(scale)), graphs.first_state(names, first, scale=scale)
         session = engine.Session(self._engines.step, carry, constants, state)
+        tell = self._teller(session, on_step)
         for count in self._rounds():
-            self._advance(session, count - 1, on_step)
+            pace.advance(session, count - 1, tell)
             judged = session.read("delta")  # the outputs of a step speak of the δ that came in
-            self._advance(session, 1, on_step)
+            pace.advance(session, 1, tell)
+            self._check(session)
             if "visibility" in names and _FEW < session.steps < objective.steps:
                 self._correct(session, judged, limits["visibility"])
         session.advance(1)  # judges the last δ; what it moves beyond is not used
@@ -130,7 +133,7 @@ class Run:
         for _ in range(_CALIBRATIONS if scale else 0):
             seen = step({**constants, **graphs.first_state(names, first, scale=scale)})
             if not np.isfinite(seen["distance"]):
-                raise UsageError("the encoder overflows in fp16 on this picture; choose --precision bf16 or fp32")
+                raise PrecisionError("the encoder overflows in fp16 on this picture; choose --precision bf16 or fp32")
             wanted = {name: old * _rescale(float(seen[f"rms_{name}"])) for name, old in scale.items()}
             if wanted == scale:
                 break
@@ -157,15 +160,26 @@ class Run:
                 yield until - done
             done = max(done, until)
 
-    def _advance(self, session: engine.Session, count: int, on_step: OnStep | None) -> None:
+    def _teller(self, session: engine.Session, on_step: OnStep | None) -> Callable[[], None] | None:
         if on_step is None:
-            session.advance(count)
-            return
-        for _ in range(count):
-            session.advance(1)
+            return None
+        report = on_step
+
+        def tell() -> None:
             rest = float(np.sqrt(session.read("distance") * self._target.size))
             lpips = float(session.read("lpips")) if "lpips" in self._engines.step.outputs else None
-            on_step(StepInfo(session.steps, self._objective.steps, self._progress(rest), lpips))
+            report(StepInfo(session.steps, self._objective.steps, self._progress(rest), lpips))
+
+        return tell
+
+    def _check(self, session: engine.Session) -> None:
+        """Raises `PrecisionError` where numbers went out of range."""
+        if not (np.isfinite(session.read("distance")) and np.isfinite(session.read("delta")).all()):
+            program = self._engines.step
+            raise PrecisionError(
+                f"numbers went out of range in {program.precision} on {program.engine}, so no cloak was made; choose "
+                "--precision fp32, or another model"
+            )
 
     def _correct(self, session: engine.Session, judged: Array, limit: float) -> None:
         """Moves the limit of the error in the graph by what the real score says of the δ it was computed for."""

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from engine.runtime.protocol import Options, Program, TensorSpec
-from engine.runtime.select import EngineInfo, available_engines, compile, precisions
+from engine.runtime.protocol import PRECISIONS, Options, Precision, Program, TensorSpec
+from engine.runtime.select import EngineInfo, available_engines, compile
 from engine.runtime.session import Session
 
-__all__ = ["EngineInfo", "Options", "Program", "Session", "TensorSpec", "available_engines", "compile", "precisions"]
+__all__ = [
+    "PRECISIONS",
+    "EngineInfo",
+    "Options",
+    "Precision",
+    "Program",
+    "Session",
+    "TensorSpec",
+    "available_engines",
+    "compile",
+]

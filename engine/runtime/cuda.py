@@ -101,7 +101,7 @@ class CudaProgram(BufferedProgram[DeviceBuffer, BoundT]):
         self._lock = threading.RLock()
         self._cycles: dict[tuple[int, ...], _Cycle[BoundT]] = {}
         self._captures = True
-        self._saved = False
+        self._settled = False
 
     @abstractmethod
     def enqueue(self, bound: BoundT, stream: int) -> None:
@@ -112,7 +112,7 @@ class CudaProgram(BufferedProgram[DeviceBuffer, BoundT]):
         """
 
     def warmed(self) -> None:  # noqa: B027  (most backends have nothing to do here)
-        """Called once, when every binding of a run has run and before the first capture; nothing is running."""
+        """Called once, after the first steps have ended and before any capture."""
 
     def allocate(self, spec: TensorSpec) -> DeviceBuffer:
         """A zeroed buffer in the GPU's memory. Raises `BackendError`."""
@@ -151,13 +151,13 @@ class CudaProgram(BufferedProgram[DeviceBuffer, BoundT]):
                     self.enqueue(bindings[turn], self._driver.stream)
                     cycle.warm.add(turn)
                     i += 1
-            self._driver.synchronise()
+            self._settle()
 
     def run_once(self, bound: BoundT) -> None:
         """Run one step, outside any graph."""
         self._driver.attach()
         self.enqueue(bound, self._driver.stream)
-        self._driver.synchronise()
+        self._settle()
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once on arrays; see `BufferedProgram`."""
@@ -174,6 +174,13 @@ class CudaProgram(BufferedProgram[DeviceBuffer, BoundT]):
             self._call = None
             self._driver.close()
 
+    def _settle(self) -> None:
+        """Wait for all that was enqueued; the first time, the libraries have then chosen and compiled their kernels."""
+        self._driver.synchronise()
+        if not self._settled:
+            self._settled = True
+            self.warmed()
+
     def _cycle(self, bindings: Sequence[BoundT]) -> _Cycle[BoundT]:
         key = tuple(map(id, bindings))
         if key not in self._cycles:
@@ -189,10 +196,7 @@ class CudaProgram(BufferedProgram[DeviceBuffer, BoundT]):
     def _is_captured(self, cycle: _Cycle[BoundT], bindings: Sequence[BoundT]) -> bool:
         """Whether there is a graph to launch, after an attempt at one as soon as all bindings are warm."""
         if cycle.graph is None and self._captures and len(cycle.warm) == len(bindings):
-            self._driver.synchronise()
-            if not self._saved:
-                self._saved = True
-                self.warmed()
+            self._settle()
 
             def turn(stream: int) -> None:
                 for bound in bindings:

@@ -24,6 +24,9 @@ ALIGNMENT = 256
 _FIRST_BF16 = (8, 0)
 """Compute capability from which bf16 is computed in hardware."""
 
+_SMALL = 1 << 16
+"""Bytes up to which page-locked memory is kept for every size: scalars are read all the time."""
+
 INSTALL = "pip install 'glaze-trt[cuda]'"
 
 
@@ -146,7 +149,7 @@ class CudaDriver:
         self._core = core
         self.index = index
         self._allocated: weakref.WeakSet[_DeviceMemory] = weakref.WeakSet()
-        self._staging: Any = None
+        self._staging: dict[int, Any] = {}
         with _told("open", f"cuda:{index}"):
             self.attach()
             device = core.Device(index)
@@ -237,20 +240,19 @@ class CudaDriver:
             self._stream.sync()
             for memory in list(self._allocated):
                 memory.buffer.close(self._stream)
-            if self._staging is not None:
-                self._staging.close()
-                self._staging = None
+            for staging in self._staging.values():
+                staging.close()
+            self._staging.clear()
             self._stream.sync()
             self._stream.close()
 
     def _stage(self, nbytes: int) -> Any:
-        """Page-locked memory of exactly this size, as copies want both sides alike; the last one is kept."""
-        if self._staging is None or self._staging.size != nbytes:
-            if self._staging is not None:
-                self._staging.close()
-                self._staging = None
-            self._staging = self._pinned.allocate(nbytes)
-        return self._staging
+        """Page-locked memory of exactly this size, as copies want both sides alike; one large piece is kept at most."""
+        if nbytes not in self._staging:
+            for size in [size for size in self._staging if min(size, nbytes) > _SMALL]:
+                self._staging.pop(size).close()
+            self._staging[nbytes] = self._pinned.allocate(nbytes)
+        return self._staging[nbytes]
 
 
 class _DeviceMemory:

@@ -35,11 +35,11 @@ class OnnxRuntime:
         """Version of ONNX Runtime."""
         return str(_import().__version__)
 
-    def precisions(self) -> tuple[Precision, ...]:
+    def precisions(self, device: int = 0) -> tuple[Precision, ...]:
         """Only fp32."""
         return ("fp32",)
 
-    def device(self) -> str:
+    def device(self, device: int = 0) -> str:
         """The processor."""
         return detect().name
 

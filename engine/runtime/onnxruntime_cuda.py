@@ -65,14 +65,14 @@ class OnnxRuntimeCuda:
             )
         return ort
 
-    def precisions(self) -> tuple[Precision, ...]:
+    def precisions(self, device: int = 0) -> tuple[Precision, ...]:
         """What the GPU at hand computes."""
-        with contextlib.closing(open_driver()) as driver:
+        with contextlib.closing(open_driver(device)) as driver:
             return precisions(driver.capability)
 
-    def device(self) -> str:
+    def device(self, device: int = 0) -> str:
         """The GPU."""
-        with contextlib.closing(open_driver()) as driver:
+        with contextlib.closing(open_driver(device)) as driver:
             return driver.name
 
     def compile(self, model: ir.Model, precision: Precision, options: Options) -> OnnxRuntimeCudaProgram:

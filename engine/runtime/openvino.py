@@ -37,11 +37,11 @@ class OpenVino:
         """Version of OpenVINO, without the build's hash."""
         return str(_import().__version__).split("-")[0]
 
-    def precisions(self) -> tuple[Precision, ...]:
+    def precisions(self, device: int = 0) -> tuple[Precision, ...]:
         """bf16 first where the processor has it."""
         return ("bf16", "fp32") if _computes_bf16(_import()) else ("fp32",)
 
-    def device(self) -> str:
+    def device(self, device: int = 0) -> str:
         """The processor."""
         return detect().name
 

@@ -150,11 +150,11 @@ class Backend(Protocol):
     def version(self) -> str:
         """Version of the library. Raises `BackendError` where it cannot be used, saying what to install."""
 
-    def precisions(self) -> tuple[Precision, ...]:
-        """What this machine computes in hardware through this backend, the fastest first."""
+    def precisions(self, device: int = 0) -> tuple[Precision, ...]:
+        """What GPU `device`, or the processor, computes in hardware through this backend; the fastest first."""
 
-    def device(self) -> str:
-        """The device in words."""
+    def device(self, device: int = 0) -> str:
+        """GPU `device`, or the processor, in words."""
 
     def compile(self, model: ir.Model, precision: Precision, options: Options) -> Program:
         """Compile. Raises `BackendError` with the backend's own reason."""

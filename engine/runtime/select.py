@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -55,18 +55,19 @@ def _inspect(backend: Backend) -> EngineInfo:
 
 
 def compile(  # noqa: A001  (the engine's own verb; nothing here needs the builtin)
-    model: ir.Model,
+    model: ir.Model | Callable[[Precision], ir.Model],
     engine: str = "auto",
-    precision: str = "auto",
+    precision: str | Callable[[Sequence[Precision]], Precision] = "auto",
     options: Options | None = None,
 ) -> Program:
     """Compile a static-shape graph.
 
     Args:
-        model: canonical form, every shape known (see `engine.load`).
+        model: canonical form, every shape known (see `engine.load`); or what makes it for a precision.
         engine: a backend's name, or "auto": the first of `BACKENDS` that can be used here and accepts the graph; which
             ones refused the graph, and why, is in the program's `notes`.
-        precision: one of `PRECISIONS`, or "auto": the fastest that the device computes in hardware.
+        precision: one of `PRECISIONS`, or "auto": the fastest that the device computes in hardware; or what chooses
+            from those, which are given the fastest first.
         options: how to build and where to run.
 
     Raises:
@@ -75,7 +76,7 @@ def compile(  # noqa: A001  (the engine's own verb; nothing here needs the built
         DynamicShapeError: an input or output shape is not fully known.
     """
     backends = _candidates(engine)
-    if precision != "auto" and precision not in PRECISIONS:
+    if isinstance(precision, str) and precision not in ("auto", *PRECISIONS):
         raise BackendError(f"no precision {precision!r}; choose auto, {', '.join(PRECISIONS)}")
     options = options or Options()
     absent: list[str] = []
@@ -83,14 +84,16 @@ def compile(  # noqa: A001  (the engine's own verb; nothing here needs the built
     for backend in backends:
         try:
             backend.version()
-            fastest = backend.precisions()[0]
+            has = backend.precisions(options.device)
         except BackendError as error:
             if len(backends) == 1:
                 raise
             (absent if backend.needs_gpu else refused).append(str(error))  # most machines have no GPU: no news
             continue
+        chosen = _chosen(precision, has)
+        graph = model(chosen) if callable(model) else model
         try:
-            program = backend.compile(model, next((p for p in PRECISIONS if p == precision), fastest), options)
+            program = backend.compile(graph, chosen, options)
         except BackendError as error:
             if len(backends) == 1:
                 raise
@@ -101,20 +104,10 @@ def compile(  # noqa: A001  (the engine's own verb; nothing here needs the built
     raise BackendError("no engine could compile the graph: " + "; ".join(refused or absent))
 
 
-def precisions(engine: str = "auto") -> tuple[Precision, ...]:
-    """What an engine, or the first that "auto" finds, computes on this machine; the fastest first.
-
-    Raises:
-        BackendError: no such engine, or none that can be used.
-    """
-    refused: list[str] = []
-    for backend in _candidates(engine):
-        try:
-            backend.version()
-            return backend.precisions()
-        except BackendError as error:
-            refused.append(str(error))
-    raise BackendError("; ".join(refused))
+def _chosen(precision: str | Callable[[Sequence[Precision]], Precision], has: Sequence[Precision]) -> Precision:
+    if callable(precision):
+        return precision(has)
+    return next((known for known in PRECISIONS if known == precision), has[0])
 
 
 def _candidates(engine: str) -> Sequence[Backend]:

@@ -7,6 +7,7 @@ captured graphs are `cuda`'s business, building is `tensorrt_build`'s. The libra
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,25 +54,25 @@ class TensorRt:
         except Exception as error:  # a missing shared library raises OSError and more
             raise BackendError(f"{self.name} cannot be used ({reason(error)}); {self.install}") from error
 
-    def precisions(self) -> tuple[Precision, ...]:
-        """What the GPU at hand computes."""
-        return precisions(self.gpu())
+    def precisions(self, device: int = 0) -> tuple[Precision, ...]:
+        """What GPU `device` computes."""
+        return precisions(self.gpu(device))
 
-    def device(self) -> str:
-        """The GPU."""
-        with contextlib.closing(open_driver(0)) as driver:
+    def device(self, device: int = 0) -> str:
+        """GPU `device`."""
+        with contextlib.closing(open_driver(device)) as driver:
             return driver.name
 
-    def gpu(self) -> str:
+    def gpu(self, device: int = 0) -> str:
         """What an engine built here runs on: "sm89", and the GPU's name where it is tuned to that."""
-        with contextlib.closing(open_driver(0)) as driver:
+        with contextlib.closing(open_driver(device)) as driver:
             return self._gpu(driver)
 
     def _gpu(self, driver: Driver) -> str:
         return _capability(driver) if self._portable else f"{_capability(driver)} {driver.name}"
 
     def compile(self, model: ir.Model, precision: Precision, options: Options) -> TensorRtProgram:
-        """Build, or take from the cache, and load.
+        """Build, or take from those shipped or from the cache, and load; what does not load is built again.
 
         Raises:
             BackendError: no library, no GPU, or a graph that was not accepted.
@@ -80,30 +81,57 @@ class TensorRt:
         driver = open_driver(options.device)
         notes: list[str] = []
         try:
-            found = self._plan(model, precision, options, self._gpu(driver), notes)
-            weights = typed(model, precision) if found.stripped else None
-            program = TensorRtProgram(self, driver, found.plan, model, precision, weights, options)
+            key = self.key(model, precision, options, self._gpu(driver))
+            if precision not in precisions(key.device):
+                raise BackendError(f"{driver.name} does not compute {precision}; choose another --precision")
+            program = self._load(driver, key, model, precision, options, notes)
         except BaseException:
             driver.close()
             raise
         program.notes = (*notes, *program.notes)
         return program
 
-    def _plan(
-        self, model: ir.Model, precision: Precision, options: Options, gpu: str, notes: list[str]
-    ) -> shipped.Shipped:
+    def _load(
+        self,
+        driver: Driver,
+        key: cache.Key,
+        model: ir.Model,
+        precision: Precision,
+        options: Options,
+        notes: list[str],
+    ) -> TensorRtProgram:
         def say(line: str) -> None:
             notes.append(line)
             if options.progress is not None:
                 options.progress(line, 0.0)  # who waits for another process wants to know it now
 
-        key = self.key(model, precision, options, gpu)
+        def program(found: shipped.Shipped) -> TensorRtProgram:
+            weights = typed(model, precision) if found.stripped else None
+            return TensorRtProgram(self, driver, found.plan, key, model, precision, weights, options)
+
+        built = False
+
+        def build() -> bytes:
+            nonlocal built
+            built = True
+            return self.build(model, precision, options)
+
         found = shipped.find(options.shipped, key) if options.shipped is not None else None
         if found is not None:
-            return found
+            try:
+                return program(found)
+            except BackendError as error:
+                say(f"{error}; it is built here instead")
         store = cache.Cache(options.cache_dir or cache.default_folder())
-        plan = store.fetch(key, lambda: self.build(model, precision, options), say)
-        return shipped.Shipped(plan, options.build.strip)
+        plan = store.fetch(key, build, say)
+        try:
+            return program(shipped.Shipped(plan, options.build.strip))
+        except BackendError as error:
+            if built:
+                raise
+            say(f"{error}; it is built again")
+            store.discard(key)
+            return program(shipped.Shipped(store.fetch(key, build, say), options.build.strip))
 
     def build(self, model: ir.Model, precision: Precision, options: Options) -> bytes:
         """The plan; with TensorRT-RTX and compute capabilities in the options, no GPU is needed.
@@ -146,12 +174,13 @@ class TensorRtProgram(CudaProgram[Any]):
         backend: TensorRt,
         driver: Driver,
         plan: bytes,
+        key: cache.Key,
         model: ir.Model,
         precision: Precision,
         weights: ir.Model | None,
         options: Options,
     ) -> None:
-        """Load `plan`, built from `model`; `weights` gives those that were left out of it."""
+        """Load `plan`, which `key` names and `model` was built into; `weights` gives those that were left out."""
         inputs, outputs = signature(model)
         trt = backend.library()
         super().__init__(driver, backend.name, precision, inputs, outputs)
@@ -169,7 +198,9 @@ class TensorRtProgram(CudaProgram[Any]):
         self._scratch = driver.allocate(size) if size else None
         self._config = self._engine.create_runtime_config()
         self._config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-        self._kernels = _KernelCache.open(self._config, options.cache_dir or cache.default_folder(), driver)
+        self._kernels = _KernelCache.open(
+            self._config, options.cache_dir or cache.default_folder(), f"{key.digest} {driver.name}"
+        )
 
     def bind(self, inputs: Mapping[str, DeviceBuffer], outputs: Mapping[str, DeviceBuffer]) -> Any:
         """An execution context with every address set."""
@@ -227,29 +258,39 @@ class TensorRtProgram(CudaProgram[Any]):
 
 
 class _KernelCache:
-    """TensorRT-RTX compiles its kernels for the GPU when an engine first runs; this keeps them between processes."""
+    """TensorRT-RTX compiles its kernels for the GPU when an engine first runs; this keeps them between processes.
+
+    Every engine and GPU has a file of its own, so that two programs never write over each other's kernels.
+    """
 
     def __init__(self, cache_: Any, file: Path) -> None:
         self._cache, self._file = cache_, file
         self._lock = filelock.FileLock(f"{file}.lock")
+        self._found = b""
 
     @classmethod
-    def open(cls, config: Any, folder: Path, driver: Driver) -> _KernelCache | None:
-        """None where the library has no such cache, or it cannot be kept."""
+    def open(cls, config: Any, folder: Path, whose: str) -> _KernelCache | None:
+        """None where the library has no such cache; `whose` names the engine and the GPU."""
         if not hasattr(config, "create_runtime_cache"):
             return None
-        kept = cls(config.create_runtime_cache(), folder / f"kernels-{_capability(driver)}.bin")
-        with contextlib.suppress(OSError):  # then kernels are compiled once more
+        name = hashlib.sha256(whose.encode()).hexdigest()[:32]
+        kept = cls(config.create_runtime_cache(), folder / f"kernels-{name}.bin")
+        with contextlib.suppress(Exception):  # then kernels are compiled once more
             folder.mkdir(parents=True, exist_ok=True)
             with kept._lock:
-                if kept._file.exists():
-                    kept._cache.deserialize(kept._file.read_bytes())  # refuses what is not of this GPU and driver
+                found = kept._file.read_bytes() if kept._file.exists() else b""
+            if found and kept._cache.deserialize(found):  # refuses what is not of this GPU and driver
+                kept._found = found
         config.set_runtime_cache(kept._cache)
         return kept
 
     def save(self) -> None:
-        with contextlib.suppress(OSError), self._lock:
-            atomic.write_bytes(self._file, bytes(self._cache.serialize()))
+        with contextlib.suppress(Exception):  # a full disk or a strange library must not cost the run
+            kernels = bytes(self._cache.serialize())
+            if kernels != self._found:
+                with self._lock:
+                    atomic.write_bytes(self._file, kernels)
+                self._found = kernels
 
 
 def _gpu_for_stripping(device: int) -> Driver:

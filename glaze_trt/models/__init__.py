@@ -99,6 +99,7 @@ class Manifest:
             values["input_range"] = ",".join(f"{float(bound):g}" for bound in values["input_range"])
         if isinstance(values.get("size"), list):
             values["size"] = tuple(values["size"])
+        values.setdefault("fp16", values.get("latent_space") != "sdxl")  # before it was written down
         return cls(**values)
 
     def text(self) -> str:

@@ -10,6 +10,7 @@ import inspect
 import sys
 import threading
 import types
+import weakref
 
 import numpy as np
 import onnx_ir as ir
@@ -75,7 +76,6 @@ def test_odd_first_step_and_odd_rest_are_enqueued_plainly():
     assert since(driver, start) == [
         "step 1",
         "synchronise",
-        "warmed",
         "capture",
         "step 0",
         "step 1",
@@ -113,6 +113,32 @@ def test_capturing_runs_nothing():
     driver.synchronise()
     assert driver.executed == done
     check(session)
+
+
+def test_kernels_are_kept_after_the_first_step_whoever_runs_it():
+    driver = StandInDriver()
+    session = open_session(HalvingProgram(driver))
+    for _ in range(3):
+        session.advance(1)
+    assert driver.calls.count("warmed") == 1
+    driver = StandInDriver()
+    program = HalvingProgram(driver)
+    for _ in range(2):
+        program({"x": X, "n": np.zeros((), np.float32), "gain": GAIN})
+    assert driver.calls.count("warmed") == 1
+
+
+def test_a_program_that_is_dropped_frees_its_memory_at_once():
+    program = HalvingProgram(StandInDriver())
+    session = open_session(program)
+    session.advance(1)  # what the stand-in captures would refer to the program
+    gone = weakref.ref(program)
+    gc.disable()
+    try:
+        del program, session
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_run_waits_for_its_last_step():

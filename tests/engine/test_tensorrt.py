@@ -252,10 +252,10 @@ class StandIn(TensorRt):
         return self._library
 
 
-def doubling(shape: tuple[int, ...] = (2, 3)) -> ir.Model:
+def doubling(shape: tuple[int, ...] = (2, 3), factor: float = 2.0) -> ir.Model:
     graph = ir.Graph(inputs=[], outputs=[], nodes=[], opset_imports={"": OPSET}, name="g")
     graph.inputs.append(ir.Value(name="x", shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT)))
-    y = Tape(graph).Mul(graph.inputs[0], 2.0)
+    y = Tape(graph).Mul(graph.inputs[0], factor)
     y.name = "y"
     graph.outputs.append(y)
     return ir.Model(graph, ir_version=10)
@@ -264,7 +264,9 @@ def doubling(shape: tuple[int, ...] = (2, 3)) -> ir.Model:
 def loaded(folder: Path, model: ir.Model, plan: bytes = b"plan") -> tuple[Library, TensorRtProgram]:
     driver = StandInDriver()
     library = Library(driver)
-    return library, TensorRtProgram(StandIn(library), driver, plan, model, "fp32", None, Options(cache_dir=folder))
+    backend, options = StandIn(library), Options(cache_dir=folder)
+    key = backend.key(model, "fp32", options, "sm89")
+    return library, TensorRtProgram(backend, driver, plan, key, model, "fp32", None, options)
 
 
 def test_a_program_shares_its_scratch_memory_and_keeps_its_kernels(tmp_path: Path) -> None:

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from PIL import Image
 from ssimulacra2 import compute_ssimulacra2
 
+import engine
 import glaze_trt
+from engine.runtime.onnxruntime import OnnxRuntime
 from engine.runtime.protocol import EMULATE
+from engine.tape import OPSET, Tape
 from glaze_trt.cloak import Cloaker, make_objective
-from glaze_trt.errors import PictureError, UsageError
+from glaze_trt.errors import PictureError, PrecisionError, UsageError
 from tests.glaze_trt.scene import waves
 
 
@@ -82,10 +87,13 @@ def test_the_kind_of_picture_given_is_the_kind_returned(cloaker: Cloaker) -> Non
     assert np.array_equal(np.asarray(as_pillow.picture)[..., :3], as_levels.picture)
 
 
-def test_every_step_is_told(cloaker: Cloaker) -> None:
+def test_steps_are_told_as_they_go(cloaker: Cloaker) -> None:
     steps: list[tuple[int, float]] = []
     cloaker(waves(), target=waves(seed=5), on_step=lambda info: steps.append((info.step, info.progress)))
-    assert [step for step, _ in steps] == list(range(1, 9))
+    told = [step for step, _ in steps]
+    assert told[0] == 1
+    assert told[-1] == 8
+    assert told == sorted(set(told))
     assert steps[-1][1] > steps[0][1]
 
 
@@ -149,3 +157,61 @@ def test_a_generous_budget_is_not_used_beyond_the_target() -> None:
     report = glaze_trt.cloak(waves(), target=waves(seed=5), steps=10, budget=budget).report
     assert report.scale < 3.9  # the longest δ would be 4 times as long, and farther from the target
     assert report.progress > 0.1
+
+
+class Refusing(OnnxRuntime):
+    """An engine that has fast precisions and takes no graph."""
+
+    name = "refusing"
+    needs_gpu = True
+
+    def precisions(self, device: int = 0) -> tuple[engine.Precision, ...]:
+        return ("mixed", "fp16", "fp32")
+
+    def compile(self, model: ir.Model, precision: engine.Precision, options: engine.Options) -> engine.Program:
+        raise engine.BackendError(f"no kernel for {precision}")
+
+
+class Emulating(Refusing):
+    """ONNX Runtime, which imitates narrow types, as an engine that would rather use them."""
+
+    name = "emulating"
+
+    def compile(self, model: ir.Model, precision: engine.Precision, options: engine.Options) -> engine.Program:
+        return OnnxRuntime().compile(model, precision, options)
+
+
+def test_an_engine_that_refuses_the_graph_gives_way_to_one_of_other_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.runtime.select.BACKENDS", (Refusing(), OnnxRuntime()))
+    report = glaze_trt.cloak(waves(), target=waves(seed=5), steps=2).report
+    assert (report.engine, report.precision) == ("onnxruntime", "fp32")
+    assert any("no kernel for mixed" in note for note in report.notes)
+
+
+def overflowing(folder: Path) -> Path:
+    """An encoder whose activations pass 65504: the mean of each 8 x 8 block, a million times larger inside."""
+    graph = ir.Graph(inputs=[], outputs=[], nodes=[], opset_imports={"": OPSET}, name="overflowing")
+    shape = (1, 3, *waves().shape[:2])
+    graph.inputs.append(ir.Value(name="image", shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT)))
+    tape = Tape(graph)
+    hidden = tape.Relu(tape.Conv(graph.inputs[0], np.full((3, 3, 1, 1), 1e3, np.float32)))
+    large = tape.Relu(tape.Conv(hidden, np.full((3, 3, 1, 1), 1e3, np.float32)))
+    latent = tape.Mul(tape.AveragePool(large, kernel_shape=[8, 8], strides=[8, 8]), 1e-6)
+    latent.name = "latent"
+    graph.outputs.append(latent)
+    path = folder / "overflowing.onnx"
+    ir.save(ir.Model(graph, ir_version=10), path)
+    return path
+
+
+def test_numbers_out_of_range_are_no_cloak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(EMULATE, "1")
+    monkeypatch.setattr("engine.runtime.select.BACKENDS", (Emulating(), OnnxRuntime()))
+    model = str(overflowing(tmp_path))
+    for precision in ("mixed", "fp16"):
+        with pytest.raises(PrecisionError, match="--precision"):
+            glaze_trt.cloak(waves(), target=waves(seed=5), steps=2, model=model, precision=precision)
+    report = glaze_trt.cloak(waves(), target=waves(seed=5), steps=2, model=model).report
+    assert report.precision == "fp32"
+    assert any("out of range in mixed" in note for note in report.notes)
+    assert 0 < report.progress < 1
