@@ -1,11 +1,14 @@
 # make cloak   a cloaked sample picture and a contact sheet, with the built-in models
 # make test    formatter, linter, types and tests
 # make test-rtx  every model in every precision, built by TensorRT-RTX; no GPU needed
-# make test-gpu  what needs an NVIDIA GPU: parity, and seconds a step beside PyTorch's
+# make test-gpu  what needs an NVIDIA GPU: parity, and seconds a step beside PyTorch's; on data-centre GPUs
+#                with GPU_EXTRAS=dev,tensorrt
 PYTHON ?= python3
 
 BASE := .venv
 DEV  := .venv-dev
+GPU  := .venv-gpu
+GPU_EXTRAS ?= dev
 
 .PHONY: cloak test test-rtx test-gpu format clean
 
@@ -22,9 +25,9 @@ test: $(DEV)/.installed
 test-rtx: $(DEV)/.installed
 	$(DEV)/bin/python -m bench.matrix
 
-test-gpu: $(DEV)/.installed
-	$(DEV)/bin/pytest -q tests/gpu
-	$(DEV)/bin/python -m bench.gpu
+test-gpu: $(GPU)/.installed
+	$(GPU)/bin/pytest -q tests/gpu
+	$(GPU)/bin/python -m bench.gpu
 
 format: $(DEV)/.installed
 	$(DEV)/bin/ruff format .
@@ -40,5 +43,13 @@ $(DEV)/.installed: pyproject.toml
 	$(DEV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
+# ONNX Runtime's package for GPUs has the folder of the one for processors, which has to go first.
+$(GPU)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(GPU)
+	$(GPU)/bin/pip install --quiet --disable-pip-version-check --editable '.[$(GPU_EXTRAS)]'
+	$(GPU)/bin/pip uninstall --quiet --yes onnxruntime onnxruntime-gpu
+	$(GPU)/bin/pip install --quiet --disable-pip-version-check 'onnxruntime-gpu[cuda,cudnn]'
+	touch $@
+
 clean:
-	rm -rf $(BASE) $(DEV) out build *.egg-info
+	rm -rf $(BASE) $(DEV) $(GPU) out build *.egg-info

@@ -1,9 +1,9 @@
 """`python -m bench.gpu`: one step on a GPU, in every engine of ours and every form of PyTorch, and the floor.
 
-Self-contained: seeded networks unless --weights names trained ones. Prints for each engine its parity with the
-processor's (direction of the first step, progress of a short cloak), then seconds a step at each size. Steps of ours
-are counted in runs of 20, as a cloak makes them; PyTorch's are enqueued as many at a time. With `--device cpu` the same
-code runs without a GPU, to see that it works.
+Self-contained: seeded networks unless --weights names trained ones. Prints which engines cannot be used here, for each
+other its parity with the processor's (cosine of the first gradient, progress of a short cloak), then seconds a step at
+each size. Ours run as a cloak on the command line runs them, in fp16 with loss scales; PyTorch's steps are enqueued as
+many at a time. With `--device cpu` the same code runs without a GPU, to see that it works.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,8 @@ from bench.processor import machine
 from bench.step.catalogue import make_work
 from bench.step.floor import multiply_adds
 from bench.step.torch_forms import Form, as_arrays, prepare_tensors
-from bench.step.whole import our_step
-from glaze_trt.loop import constraints
-from glaze_trt.objective import Objective
-from glaze_trt.step import carried
+from bench.step.whole import OurStep, our_step
+from glaze_trt import pace
 
 FORMS = (
     Form("torch eager fp32"),
@@ -90,20 +88,48 @@ def graphed(call: Callable[[], dict[str, Tensor]]) -> Callable[[], object]:
     return graph.replay
 
 
-def torch_rows(size: int, options: argparse.Namespace, device: torch.device) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """Every form of PyTorch, and the first advance of its eager fp32 one."""
+@cache
+def step(size: int, weights: Path | None, scaled: bool) -> OurStep:
+    """Our step, written once."""
+    return our_step(size, weights, scaled=scaled)
+
+
+def gradient(momentum: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """A first step's gradient g, up to a factor: the second moment is a multiple of g², the momentum has its signs."""
+    return np.sign(momentum) * np.sqrt(second)
+
+
+def exact_gradient(size: int, options: argparse.Namespace) -> np.ndarray:
+    """The first gradient, on the processor in fp32."""
+    plain = step(size, options.weights, scaled=False)
+    session = plain.open(engine.compile(plain.model, "onnxruntime", "fp32"))
+    session.advance(1)
+    return gradient(session.read("momentum"), session.read("second"))
+
+
+def marked(call: Callable[[], dict[str, Tensor]]) -> Callable[[], dict[str, Tensor]]:
+    """Says where a step begins, or CUDA graphs of compiled functions would take every function for one."""
+
+    def begin() -> dict[str, Tensor]:
+        torch.compiler.cudagraph_mark_step_begin()
+        return call()
+
+    return begin
+
+
+def torch_rows(size: int, options: argparse.Namespace, exact: np.ndarray, device: torch.device) -> list[dict[str, Any]]:
+    """Every form of PyTorch."""
     make = partial(make_work, "step", size, options.weights)
-    exact: np.ndarray | None = None
     rows = []
-    forms = [form for form in FORMS if not options.only or any(word in form.name for word in options.only)]
-    for form in dict.fromkeys([FORMS[0], *forms]):
+    for form in FORMS:
+        if options.only and not any(word in form.name for word in options.only):
+            continue
         with torch.device(device):
             try:
                 call = prepare_tensors(make, form)
-                delta = as_arrays({"next_delta": call()["next_delta"]})["next_delta"]
-                start = as_arrays({"delta": make().inputs["delta"]})["delta"]
-                exact = delta - start if exact is None else exact
-                found = {"cosine": cosine(delta - start, exact)}
+                call = marked(call) if form.compiled else call
+                after = as_arrays({name: call()[name] for name in ("next_momentum", "next_second")})
+                found = {"cosine": cosine(gradient(*after.values()), exact)}
                 call()
                 rows.append(row(form.name, seconds(call, device, options.repeats, options.each), **found))
                 if form.name == AUTOCAST and device.type == "cuda":
@@ -112,14 +138,11 @@ def torch_rows(size: int, options: argparse.Namespace, device: torch.device) -> 
             except Exception as error:  # a form that cannot run is a row with its reason
                 rows.append(row(form.name, [], note=f"{type(error).__name__}: {error}".splitlines()[0][:200]))
         say(f"{size}² {form.name}: {rows[-1]['note'] or rows[-1]['seconds']}")
-    if exact is None:
-        raise SystemExit("PyTorch's eager fp32 step did not run, so nothing can be compared")
-    return rows, exact
+    return rows
 
 
 def our_rows(size: int, options: argparse.Namespace, exact: np.ndarray, device: torch.device) -> list[dict[str, Any]]:
     """Every engine of ours that runs on the device, in every precision it has."""
-    model, constants, state = our_step(size, options.weights)
     rows = []
     for info in engine.available_engines():
         if info.needs_gpu != (device.type == "cuda"):
@@ -130,19 +153,26 @@ def our_rows(size: int, options: argparse.Namespace, exact: np.ndarray, device: 
                 continue
             try:
                 began = time.perf_counter()
-                program = engine.compile(model, info.name, precision)
+                ours = step(size, options.weights, scaled=precision == "fp16")
+                program = engine.compile(ours.model, info.name, precision)
+                session = ours.open(program)
                 ready = time.perf_counter() - began
-                session = engine.Session(program, carried(constraints(Objective())), constants, state)
                 session.advance(1)
-                alike = cosine(session.read("delta") - state["delta"], exact)
+                alike = cosine(gradient(session.read("momentum"), session.read("second")), exact)
                 session.advance(5)  # warm, captured and replayed
-                steps = options.each
-                samples = [s / steps for s in seconds(partial(session.advance, steps), device, options.repeats, 1)]
+                run = partial(pace.advance, session, options.each, partial(told, session))
+                samples = [s / options.each for s in seconds(run, device, options.repeats, 1)]
                 rows.append(row(name, samples, cosine=alike, ready=ready, note="; ".join(program.notes)))
             except Exception as error:
                 rows.append(row(name, [], note=f"{type(error).__name__}: {error}".splitlines()[0][:200]))
             say(f"{size}² {name}: {rows[-1]['note'] or rows[-1]['seconds']}")
     return rows
+
+
+def told(session: engine.Session) -> None:
+    """Reads what the command line shows of a step."""
+    for name in ("distance_0", "lpips"):
+        session.read(name)
 
 
 def row(
@@ -236,7 +266,11 @@ def main(argv: list[str] | None = None) -> int:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
     torch.backends.cudnn.benchmark = True
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "processor"
-    document: dict[str, Any] = {**machine(torch.get_num_threads()), "gpu": name, "cloaks": cloaks(options, device)}
+    absent = {info.name: info.reason for info in engine.available_engines() if info.reason is not None}
+    for missing, reason in absent.items():
+        say(f"without {missing}: {reason}")
+    document: dict[str, Any] = {**machine(torch.get_num_threads()), "gpu": name, "absent": absent}
+    document["cloaks"] = cloaks(options, device)
     console = Console(width=None if sys.stdout.isatty() else 150)
     shown = Table(title=f"{name}: a cloak of 20 steps at 256², built-in models")
     for column in ("engine", "precision", "progress", "seconds", "note"):
@@ -247,9 +281,9 @@ def main(argv: list[str] | None = None) -> int:
     console.print(shown)
     document["sizes"] = {}
     for size in options.sizes:
-        rows, exact = torch_rows(size, options, device)
-        rows += our_rows(size, options, exact, device)
-        floors = floor(our_step(size, options.weights)[0], device)
+        exact = exact_gradient(size, options)
+        rows = torch_rows(size, options, exact, device) + our_rows(size, options, exact, device)
+        floors = floor(step(size, options.weights, scaled=False).model, device)
         document["sizes"][str(size)] = {"rows": rows, "floor": floors}
         console.print(table(size, rows, floors, name))
         if options.json:

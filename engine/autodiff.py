@@ -1,6 +1,7 @@
 """Reverse mode over a static ONNX graph: the gradient of a scalar is written into the graph as more ONNX nodes.
 
-Only nodes that lie on a path from the wanted inputs to the scalar are visited. The rules live in `engine.vjp`.
+Only nodes that lie on a path from the wanted inputs to the scalar are visited. The rules live in `engine.vjp`; what
+they write is marked (`tape.BACKWARD`), as some passes treat the two halves of a graph differently.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ def backward(
         arriving = [cotangents.get(v) for v in node.outputs]
         if node.op_type in NO_GRADIENT or not any(arriving) or not any(v in needed for v in node.inputs if v):
             continue
-        with tape.scope(f"grad/{node.name}", precision=node.metadata_props.get("precision")):
+        with tape.scope(f"grad/{node.name}", precision=node.metadata_props.get("precision"), backward=True):
             _visit(tape, node, arriving, cotangents)
-    with tape.scope("grad"):
+    with tape.scope("grad", backward=True):
         return [cotangents[v] if v in cotangents else _zeros(tape, v) for v in wrt]
 
 

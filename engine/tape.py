@@ -20,6 +20,12 @@ from engine.fold import evaluate, foldable
 OPSET = 23
 """The version of the standard operator set that every graph of this package is written in."""
 
+BACKWARD = "backward"
+"""Key in `ir.Node.metadata_props`, with any value: reverse mode wrote this node, or one that it stands for."""
+
+MARKS = ("precision", BACKWARD)
+"""Keys in `ir.Node.metadata_props` that go on to the nodes which take a node's place."""
+
 _DATA_LIMIT = 4096
 """Constants up to this many elements are shown to shape inference (axes, shapes, scales, pads)."""
 
@@ -99,7 +105,7 @@ class Tape:
         self.before = before
         self._needed = needed
         self._scope = ""
-        self._precision: str | None = None
+        self._marks: dict[str, str] = {}
         self._constants: dict[tuple[Any, ...], ir.Value] = {}
 
     def needs(self, value: ir.Value | None) -> bool:
@@ -107,15 +113,23 @@ class Tape:
         return value is not None and (self._needed is None or value in self._needed)
 
     @contextlib.contextmanager
-    def scope(self, name: str, precision: str | None = None) -> Iterator[None]:
-        """Names the nodes written inside after `name`, and pins their precision (`"fp32"`) if one is given."""
-        saved = self._scope, self._precision
+    def scope(self, name: str, precision: str | None = None, *, backward: bool = False) -> Iterator[None]:
+        """Names the nodes written inside after `name`; pins their precision (`"fp32"`), marks them as `BACKWARD`."""
+        saved = self._scope, self._marks
         self._scope = f"{saved[0]}/{name}" if saved[0] else name
-        self._precision = precision or saved[1]
+        given = ({"precision": precision} if precision else {}) | ({BACKWARD: "1"} if backward else {})
+        self._marks = saved[1] | given
         try:
             yield
         finally:
-            self._scope, self._precision = saved
+            self._scope, self._marks = saved
+
+    @contextlib.contextmanager
+    def instead_of(self, node: ir.Node) -> Iterator[None]:
+        """Names the nodes written inside after `node`, whose place they take, and gives them its `MARKS`."""
+        props = node.metadata_props
+        with self.scope(str(node.name), props.get("precision"), backward=BACKWARD in props):
+            yield
 
     def op(self, op_type: str, *inputs: Operand, **attributes: Any) -> ir.Value:
         """Emits one node with one output and returns that output."""
@@ -133,8 +147,7 @@ class Tape:
         node.name = self._name(op_type)
         for index, output in enumerate(node.outputs):
             output.name = f"{node.name}:{index}"
-        if self._precision is not None:
-            node.metadata_props["precision"] = self._precision
+        node.metadata_props.update(self._marks)
         infer(node)
         if self.before is None:
             self.graph.append(node)
@@ -189,8 +202,7 @@ class Tape:
                 metadata_props=dict(node.metadata_props),
             )
             copy.name = self._name(str(node.name))
-            if self._precision is not None:
-                copy.metadata_props["precision"] = self._precision
+            copy.metadata_props.update(self._marks)
             for old, new in zip(node.outputs, copy.outputs, strict=True):
                 new.name, new.shape, new.type = f"{copy.name}:{new.index()}", old.shape, old.type
                 twin[old] = new

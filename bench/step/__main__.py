@@ -34,9 +34,6 @@ from bench.step.torch_forms import Call, Form, Outputs, as_arrays, compile_fails
 from bench.step.whole import our_step
 from bench.step.work import Work
 from engine.runtime.processor import detect
-from glaze_trt.loop import constraints
-from glaze_trt.objective import Objective
-from glaze_trt.step import carried
 
 WRONG = 0.9  # a cosine that no rounding explains
 CONSOLE = Console(stderr=True)
@@ -75,7 +72,7 @@ class Bench:
     def our_graph(self) -> ir.Model:
         """The graph that our engines compile."""
         if self.name == "step":
-            return our_step(self.size, self.weights)[0]
+            return our_step(self.size, self.weights).model
         path = self.file("forward")
         if not path.exists():
             export_loss(self.make(), path)
@@ -109,9 +106,8 @@ class Bench:
 
     def _ours(self, engine: str, precision: str) -> Call:
         if self.name == "step":
-            model, constants, state = our_step(self.size, self.weights)
-            carry = carried(constraints(Objective()))
-            return session_call(model, constants, state, carry, engine, precision, self.threads)
+            ours = our_step(self.size, self.weights)
+            return session_call(ours.model, ours.constants, ours.state, ours.carry, engine, precision, self.threads)
         return engine_call(self.our_graph(), self.feeds(), engine, precision, self.threads)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +25,42 @@ from bench.step.torch_forms import Outputs, as_arrays
 from bench.step.torch_terms import Structure, Visibility
 from bench.step.work import Tensors, Term, Work
 from glaze_trt import step as graphs
-from glaze_trt.loop import constraints
-from glaze_trt.objective import Objective, visible_error
+from glaze_trt.objective import Objective
 
 STEPS = 30  # length of the schedule
 
 
-def limits(objective: Objective) -> dict[str, float]:
-    """What each constraint of the objective may reach."""
-    known = {"lpips": objective.budget.lpips, "structure": objective.structure}
-    known["visibility"] = visible_error(objective.budget.ssimulacra2 or 70.0)
-    return {name: float(known[name] or 0.05) for name in constraints(objective)}
+_SCALED_RMS = 2.0**-4
+"""Of a gradient in fp16 with its loss scale, as `glaze_trt.loop` wants it."""
 
 
-def state(size: int, names: tuple[str, ...]) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class OurStep:
+    """The step as our graph, and what a session is opened with."""
+
+    model: ir.Model
+    constants: Outputs
+    state: Outputs
+    carry: dict[str, str]
+
+    def open(self, program: engine.Program) -> engine.Session:
+        """A session at the first step; loss scales, where there are any, are found before, as a cloak does."""
+        state = dict(self.state)
+        scales = [name for name in state if name.startswith("scale_")]
+        for _ in range(3 if scales else 0):
+            seen = program({**self.constants, **state})
+            for name in scales:
+                rms = float(seen[name.replace("scale", "rms", 1)])
+                factor = _SCALED_RMS / rms if math.isfinite(rms) and rms > 0 else 2.0**-10
+                state[name] = np.asarray(state[name] * 2.0 ** round(math.log2(factor)), np.float32)
+        return engine.Session(program, self.carry, self.constants, state)
+
+
+def state(size: int, objective: Objective) -> dict[str, Tensor]:
     """The state that both sides advance, from a noisy δ."""
     generator = torch.Generator().manual_seed(size)
     delta = (torch.rand(1, 3, size, size, generator=generator, device="cpu") - 0.5) * (8 / 255)
-    first = graphs.first_state(names, delta.numpy())
+    first = graphs.first_state(objective, delta.numpy())
     return {name: torch.as_tensor(array.copy(), device=torch.get_default_device()) for name, array in first.items()}
 
 
@@ -60,13 +79,15 @@ def original(size: int) -> tuple[Tensor, Tensor]:
 def whole_work(size: int, weights: Path | None) -> Work:
     """The step in PyTorch."""
     objective = Objective()
-    update, names, bounds = objective.update, constraints(objective), limits(objective)
+    update, names = objective.update, objective.measures
+    bounds = {bound.measure: bound.limit for bound in objective.bounds}
     cap = math.floor(objective.budget.linf * 255 + 1e-3) / 255
     encoder: nn.Module = taesd(weights)
     picture, target = original(size)
     networks: list[nn.Module] = [encoder]
     with torch.no_grad():
         goal = encoder(target)
+        whole = (encoder(picture).float() - goal).square().mean()
 
     def distance(x: Tensor, _: Tensors) -> Tensor:
         value: Tensor = (encoder(x).float() - goal).square().mean()
@@ -95,7 +116,8 @@ def whole_work(size: int, weights: Path | None) -> Work:
         momentum = update.momentum * inputs["momentum"] + pull / (root + update.damping)
         fall = 0.5 * update.rate * (torch.cos(math.pi * (inputs["step"] / STEPS).clamp(max=1)) + 1)
         moved = (delta - cap * fall * momentum).clamp(-cap, cap)
-        better = values["distance"] < inputs["best_distance"]
+        score = values["distance"] / whole
+        better = score < inputs["best_score"]
         for name in names:
             better = better & (values[name] <= bounds[name])
         after = {
@@ -104,7 +126,7 @@ def whole_work(size: int, weights: Path | None) -> Work:
             "next_second": second,
             "next_step": count,
             "next_best_delta": torch.where(better, delta, inputs["best_delta"]),
-            "next_best_distance": torch.where(better, values["distance"], inputs["best_distance"]),
+            "next_best_score": torch.where(better, score, inputs["best_score"]),
         }
         for name in names:
             grown = inputs[f"weight_{name}"] + update.gain * (values[name] / bounds[name] - 1)
@@ -112,7 +134,7 @@ def whole_work(size: int, weights: Path | None) -> Work:
         return after
 
     return Work(
-        "step", size, state(size, names), lambda inputs: picture + inputs["delta"], terms, advance,
+        "step", size, state(size, objective), lambda inputs: picture + inputs["delta"], terms, advance,
         ("next_delta", "delta"), tuple(networks),
     )  # fmt: skip
 
@@ -149,34 +171,40 @@ def _fp32(model: ir.Model) -> engine.Program:
     return engine.compile(model, engine="onnxruntime", precision="fp32")
 
 
-def our_step(size: int, weights: Path | None) -> tuple[ir.Model, Outputs, Outputs]:
-    """The step as our graph, its constants for the same picture, and the same first state."""
-    objective = Objective()
-    names = constraints(objective)
+def our_step(size: int, weights: Path | None, *, scaled: bool = False) -> OurStep:
+    """The step as our graph, its constants for the same picture, and the same first state.
+
+    Args:
+        size: side of the picture, in pixels.
+        weights: folder of trained weights, or None for seeded ones.
+        scaled: with loss scales, as a cloak in fp16 has them.
+    """
     with torch.device("cpu"):
-        return _our_step(size, weights, objective, names)
+        return _our_step(size, weights, Objective(), scaled)
 
 
-def _our_step(
-    size: int, weights: Path | None, objective: Objective, names: tuple[str, ...]
-) -> tuple[ir.Model, Outputs, Outputs]:
+def _our_step(size: int, weights: Path | None, objective: Objective, scaled: bool) -> OurStep:
     picture, target = original(size)
     lpips = lpips_network("squeeze", weights)
     features = [f"feature_{index}" for index in range(len(lpips.lins))]
-    perceptual = _net(Features(lpips), picture, features)
-    nets = graphs.Nets(_net(taesd(weights), picture, ["latent"]), perceptual)
-    given = {"image": picture.numpy()}
-    known = _fp32(graphs.look((1, 3, size, size), names))(given) | _fp32(perceptual)(given)
-    goal = _fp32(nets.encoder)({"image": target.numpy()})["latent"]
-    model = graphs.step(nets, names, objective.update, {name: array.shape for name, array in known.items()})
+    encoder, perceptual = _net(taesd(weights), picture, ["latent"]), _net(Features(lpips), picture, features)
+    known = _fp32(graphs.look((1, 3, size, size), objective))({"image": picture.numpy()})
+    known |= _fp32(perceptual)({"image": picture.numpy()})
+    own, goal = (_fp32(encoder)({"image": image.numpy()})["latent"] for image in (picture, target))
+    shapes = {name: array.shape for name, array in known.items()}
+    model = graphs.step(graphs.Nets((encoder,), perceptual), objective, shapes, scaled=scaled)
     cap = math.floor(objective.budget.linf * 255 + 1e-3) / 255
-    constants = {
+    given = {
         "picture": picture.numpy(),
         "cap": np.full((1, 1, size, size), cap, np.float32),
-        "target": goal,
+        "target_0": goal,
+        "whole_0": np.float32(np.mean(np.square(own - goal))),
         "steps": np.float32(STEPS),
-        **{f"limit_{name}": np.float32(value) for name, value in limits(objective).items()},
+        **{f"limit_{bound.measure}": np.float32(bound.limit) for bound in objective.bounds},
+        **known,
     }
     wanted = {str(value.name) for value in model.graph.inputs}
-    constants |= {name: array for name, array in known.items() if name in wanted}
-    return model, {n: np.asarray(a) for n, a in constants.items()}, as_arrays(state(size, names))
+    constants = {name: np.asarray(array) for name, array in given.items() if name in wanted}
+    scale = {name: 1.0 for name in graphs.scales(objective)} if scaled else {}
+    first = graphs.first_state(objective, as_arrays(state(size, objective))["delta"], scale)
+    return OurStep(model, constants, first, graphs.carried(objective, scaled=scaled))

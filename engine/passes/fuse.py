@@ -51,7 +51,7 @@ def _group_norm(graph: ir.Graph, node: ir.Node) -> None:
         weight, offset = (weight * factor, offset * factor) if kind == "Mul" else (weight, offset + factor)
     tape = Tape(graph, before=last)
     epsilon = attribute(node, "epsilon", 1e-5)
-    with tape.scope(str(node.name)):
+    with tape.instead_of(node):
         fused = tape.GroupNormalization(
             x, weight.astype(scale.dtype), offset.astype(scale.dtype), epsilon=epsilon, num_groups=groups
         )
@@ -93,7 +93,7 @@ def _pointwise_after_conv(graph: ir.Graph, node: ir.Node) -> None:
             offset = offset + (bias if through is None else through @ bias)
     tape = Tape(graph, before=follower)
     attributes = {name: attr.value for name, attr in node.attributes.items()}
-    with tape.scope(str(node.name)):
+    with tape.instead_of(node):
         merged = tape.op("Conv", node.inputs[0], weight.astype(first.dtype), offset.astype(first.dtype), **attributes)
     replace(follower, [merged])
 

@@ -40,7 +40,7 @@ def lower(graph: ir.Graph) -> None:
         if rule is None:
             continue
         tape = Tape(graph, before=node)
-        with tape.scope(str(node.name), precision=node.metadata_props.get("precision")):
+        with tape.instead_of(node):
             replacement = rule(tape, node)
         if replacement is not None:
             replace(node, replacement)

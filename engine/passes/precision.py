@@ -7,7 +7,8 @@
 
 Convolutions, matrix products and the elementwise work between them are narrowed; everything else stays in fp32, as do
 nodes marked as islands (`metadata_props["precision"] == "fp32"`), what leads a picture into its first convolution, and
-constants that the narrow type cannot hold. Inputs and outputs of the graph stay fp32, so callers notice nothing.
+constants that the narrow type cannot hold. Inputs and outputs of the graph stay fp32, so callers notice nothing. Which
+nodes are the backward, `engine.autodiff` has marked (`tape.BACKWARD`).
 
 For engines that obey the types in a graph (TensorRT, ONNX Runtime's CUDA provider). OpenVINO lowers by itself.
 """
@@ -21,7 +22,7 @@ import onnx_ir as ir
 
 from engine.errors import EngineError
 from engine.passes.tidy import remove_dead
-from engine.tape import Tape, constant, dims, is_float
+from engine.tape import BACKWARD, Tape, constant, dims, is_float
 
 _FLOAT, _BF16, _FP16 = ir.DataType.FLOAT, ir.DataType.BFLOAT16, ir.DataType.FLOAT16
 
@@ -231,7 +232,7 @@ def _is_computed(value: ir.Value) -> bool:
 
 
 def _is_backward(node: ir.Node) -> bool:
-    return str(node.name).startswith("grad")  # as `engine.autodiff` names what it writes
+    return BACKWARD in node.metadata_props
 
 
 def _is_picture(value: ir.Value) -> bool:

@@ -40,7 +40,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
             replace(node, [tape.constant(array) for array in folded])
             return True
     for rule in REWRITES.get(node.op_type, ()):
-        with tape.scope(str(node.name), precision=node.metadata_props.get("precision")):
+        with tape.instead_of(node):
             replacement = rule(tape, node)
         if replacement is not None:
             replace(node, [replacement])

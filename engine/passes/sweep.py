@@ -60,7 +60,7 @@ class _Sweep:
         elif node.op_type in ("Shape", "Size") and _known(node.inputs[0]):
             replace(node, [tape.constant(_measure(node))])
         elif node.op_type in SEQUENCES:
-            with tape.scope(str(node.name)):
+            with tape.instead_of(node):
                 unpack(tape, node, self.lists)
         elif node.op_type in EARLY and _decomposed(tape, node):
             return
@@ -96,7 +96,7 @@ def _decomposed(tape: Tape, node: ir.Node) -> bool:
     decomposition = DECOMPOSITIONS.get(node.op_type)
     if decomposition is None:
         return False
-    with tape.scope(str(node.name)):
+    with tape.instead_of(node):
         replacement = decomposition(tape, node)
     if replacement is None:
         return False

@@ -27,7 +27,7 @@ _FIRST_BF16 = (8, 0)
 _SMALL = 1 << 16
 """Bytes up to which page-locked memory is kept for every size: scalars are read all the time."""
 
-INSTALL = "pip install 'glaze-trt[cuda]'"
+INSTALL = "pip install cuda-core cuda-bindings"
 
 
 class Memory(Protocol):

@@ -1,5 +1,8 @@
 """ONNX Runtime on an NVIDIA GPU, through its CUDA provider; the types are written into the graph.
 
+In fp32 and fp16 only: of bf16 its kernels lack what steps are full of (Pad, MaxPool, Resize, Clip, DepthToSpace, Equal
+and the other comparisons), and a graph with casts around each of these would be slower than in fp16.
+
 Steps are captured by `cuda`, not by ONNX Runtime: its own graphs cannot take turns between two sets of buffers without
 the processor. Yet its graph mode is on, with its own captures switched off run by run, for what else the mode does. It
 refuses a graph of which any node would run on the processor; and kernels that hand their arguments over through
@@ -28,17 +31,20 @@ PROVIDER = "CUDAExecutionProvider"
 
 _LIBRARIES = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
+_PRECISIONS: tuple[Precision, ...] = ("fp16", "fp32")
+
 
 class OnnxRuntimeCuda:
     """The `Backend`.
 
     Attributes:
         prefer_nhwc: have convolutions computed with channels innermost.
+        install: replaces the package for processors, which has the same folder, and comes back with ours.
         use_tf32: let fp32 convolutions and matrix products round their factors to 10 bits, on Ampere and later.
     """
 
     name = "onnxruntime-cuda"
-    install = "pip install onnxruntime-gpu"
+    install = f"pip install cuda-core cuda-bindings && pip uninstall -y onnxruntime onnxruntime-gpu && {_LIBRARIES}"
     needs_gpu = True
 
     def __init__(self, prefer_nhwc: bool = False, use_tf32: bool = False) -> None:
@@ -66,9 +72,9 @@ class OnnxRuntimeCuda:
         return ort
 
     def precisions(self, device: int = 0) -> tuple[Precision, ...]:
-        """What the GPU at hand computes."""
+        """What the GPU at hand computes, of what this backend does."""
         with contextlib.closing(open_driver(device)) as driver:
-            return precisions(driver.capability)
+            return tuple(known for known in precisions(driver.capability) if known in _PRECISIONS)
 
     def device(self, device: int = 0) -> str:
         """The GPU."""
@@ -79,8 +85,12 @@ class OnnxRuntimeCuda:
         """Compile.
 
         Raises:
-            BackendError: no ONNX Runtime with CUDA, no GPU, or a graph that CUDA does not take whole.
+            BackendError: no ONNX Runtime with CUDA, no GPU, bf16, or a graph that CUDA does not take whole.
         """
+        if precision not in _PRECISIONS:
+            raise BackendError(
+                f"{self.name} has no {precision} kernels for whole steps; choose --precision fp16 or fp32"
+            )
         ort = self.library()
         driver = open_driver(options.device)
         try:

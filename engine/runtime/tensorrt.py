@@ -24,7 +24,7 @@ from engine.runtime.driver import Driver, open_driver
 from engine.runtime.driver import precisions as computed
 from engine.runtime.protocol import Options, Precision, TensorSpec
 from engine.runtime.serial import reason, serialise, signature
-from engine.runtime.tensorrt_build import build_plan, logger
+from engine.runtime.tensorrt_build import build_plan, errors, logger
 
 
 class TensorRt:
@@ -186,7 +186,7 @@ class TensorRtProgram(CudaProgram[Any]):
         super().__init__(driver, backend.name, precision, inputs, outputs)
         self._trt = trt
         self._log = logger(trt)
-        self._log.lines.clear()
+        self._start = len(self._log.lines)
         self._runtime = trt.Runtime(self._log)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
@@ -206,7 +206,7 @@ class TensorRtProgram(CudaProgram[Any]):
         """An execution context with every address set."""
         context = self._engine.create_execution_context(self._config)
         if context is None:
-            raise BackendError(f"{self.engine}: no execution context: {'; '.join(self._log.lines)}")
+            raise BackendError(f"{self.engine}: no execution context: {'; '.join(errors(self._log, self._start))}")
         if self._scratch is not None:
             context.set_device_memory(self._scratch.address, self._engine.device_memory_size_v2)
         for name, buffer in {**inputs, **outputs}.items():
@@ -217,7 +217,7 @@ class TensorRtProgram(CudaProgram[Any]):
     def enqueue(self, bound: Any, stream: int) -> None:
         """One step on a stream."""
         if not bound.execute_async_v3(stream):
-            raise BackendError(f"{self.engine} failed while running: {'; '.join(self._log.lines) or 'no reason given'}")
+            raise BackendError(f"{self.engine} failed while running: {'; '.join(errors(self._log, self._start)) or 'no reason given'}")
 
     def warmed(self) -> None:
         """After the first steps: keeps the kernels that TensorRT-RTX compiled for this GPU."""
@@ -243,14 +243,18 @@ class TensorRtProgram(CudaProgram[Any]):
         parser = self._trt.OnnxParserRefitter(refitter, self._log)
         blob, _ = serialise(weights)
         if not (parser.refit_from_bytes(blob) and refitter.refit_cuda_engine()):
-            raise BackendError(f"{self.engine} did not take the weights back: {'; '.join(self._log.lines)}")
+            missing = ", ".join(refitter.get_missing_weights()) or "none"
+            said = "; ".join(errors(self._log, self._start)) or "no reason was given"
+            raise BackendError(f"{self.engine} did not take the weights back: {said}; missing: {missing}")
 
     def _refusal(self, plan: bytes) -> str:
-        said = "; ".join(self._log.lines) or "no reason was given"
+        said = "; ".join(errors(self._log, self._start)) or "no reason was given"
         validity = getattr(self._runtime, "get_engine_validity", None)
         if validity is not None:
-            _, why = validity(plan)
-            said = f"{why}; {said}"
+            _, bits = validity(plan)
+            reasons = self._trt.EngineInvalidityDiagnostics.__members__.items()
+            why = [name.lower().replace("_", " ") for name, member in reasons if bits & int(member)]
+            said = "; ".join([*why, said])
         return (
             f"{self.engine} does not load the engine on {self.device}: {said}. Update the NVIDIA driver, or rebuild "
             "for this GPU with `glaze-trt build`"

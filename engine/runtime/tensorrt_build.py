@@ -1,13 +1,13 @@
 """From a strongly typed graph to a serialised TensorRT plan, for TensorRT and TensorRT-RTX alike.
 
-Needs no GPU with TensorRT-RTX, so what is built here can be shipped to a machine that has one. Nothing is run here:
-`tensorrt` does that.
+TensorRT-RTX needs no GPU where it is told for which to build, so what is built here can be shipped to a machine that
+has one. Nothing is run here: `tensorrt` does that.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -37,7 +37,7 @@ def build_plan(
         BackendError: the parser or the builder refused; the message names the node and the builder's own reason.
     """
     log = logger(trt)
-    log.lines.clear()
+    start = len(log.lines)
     builder = trt.Builder(log)
     network = builder.create_network(network_flags(trt))
     parser = trt.OnnxParser(network, log)
@@ -53,10 +53,10 @@ def build_plan(
     if watch is not None and watch.stopped is not None:
         raise watch.stopped
     if plan is None:
-        said = "; ".join(log.lines[:_KEPT_LINES]) or "no reason was given"
+        elsewhere = "" if build.capabilities or not _is_portable(trt) else ", or name a --compute-capability"
         raise BackendError(
-            f"{trt.__name__} {trt.__version__} did not build the graph in {precision}: {said}. Choose another "
-            "--precision, or another --engine"
+            f"{trt.__name__} {trt.__version__} did not build the graph in {precision}: {errors(log, start)}. Choose "
+            f"another --precision, or another --engine{elsewhere}"
         )
     return bytes(plan)
 
@@ -83,18 +83,24 @@ def configure(trt: Any, config: Any, build: Build) -> None:
     if build.strip:
         for flag in ("STRIP_PLAN", "REFIT_IDENTICAL"):
             config.set_flag(getattr(trt.BuilderFlag, flag))
-    if build.capabilities:
-        if not hasattr(trt, "ComputeCapability"):
-            raise BackendError(
-                f"{trt.__name__} builds for the GPU it runs on; compute capabilities are for tensorrt-rtx"
-            )
-        config.num_compute_capabilities = len(build.capabilities)
-        for index, capability in enumerate(build.capabilities):
-            name = f"SM{capability.removeprefix('sm').replace('.', '')}"
-            if not config.set_compute_capability(_member(trt, "ComputeCapability", name, capability), index):
-                raise BackendError(
-                    f"{trt.__name__} {trt.__version__} does not build for compute capability {capability}"
-                )
+    if _is_portable(trt):
+        _target(trt, config, build.capabilities)
+    elif build.capabilities:
+        raise BackendError(f"{trt.__name__} builds for the GPU it runs on; compute capabilities are for tensorrt-rtx")
+
+
+def _is_portable(trt: Any) -> bool:
+    """Whether a library builds for other GPUs than the one at hand."""
+    return hasattr(trt, "ComputeCapability")
+
+
+def _target(trt: Any, config: Any, capabilities: Sequence[str]) -> None:
+    """Builds for these GPUs, or for the one at hand: told nothing, the library leaves out those before 8.0."""
+    names = [f"SM{capability.removeprefix('sm').replace('.', '')}" for capability in capabilities] or ["CURRENT"]
+    config.num_compute_capabilities = len(names)
+    for index, (name, given) in enumerate(zip(names, capabilities or names, strict=True)):
+        if not config.set_compute_capability(_member(trt, "ComputeCapability", name, given), index):
+            raise BackendError(f"{trt.__name__} {trt.__version__} does not build for compute capability {given}")
 
 
 def _member(trt: Any, enum: str, name: str, given: str) -> Any:
@@ -116,18 +122,30 @@ def _parse_error(trt: Any, parser: Any) -> str:
 
 @functools.cache
 def logger(trt: Any) -> Any:
-    """The one logger of a library in this process, as its runtime wants it; errors and warnings are kept in `lines`."""
+    """The one logger of a library in this process: it takes the first that it is given, and no other after it."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
+        """Keeps errors in `lines`, in the order they came, from every build and engine; see `errors`."""
+
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.lines: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.ERROR and message not in self.lines:
+            if severity <= trt.ILogger.ERROR:
                 self.lines.append(reason(Exception(message)))
 
     return Log()
+
+
+def errors(log: Any, start: int) -> str:
+    """What went wrong since, each line once, for an error message.
+
+    Args:
+        log: of `logger`.
+        start: how many `lines` it had before; what others do meanwhile in this process is heard too.
+    """
+    return "; ".join(list(dict.fromkeys(log.lines[start:]))[:_KEPT_LINES]) or "no reason was given"
 
 
 def _monitor(trt: Any, progress: Callable[[str, float], None] | None) -> Any:

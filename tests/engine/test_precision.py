@@ -12,7 +12,7 @@ import engine
 from bench.compare import cosine
 from engine.errors import EngineError
 from engine.passes.precision import typed
-from engine.tape import OPSET, Tape
+from engine.tape import BACKWARD, OPSET, Tape
 from glaze_trt import models
 from tests.glaze_trt.scene import image, waves
 
@@ -158,3 +158,59 @@ def test_fp32_is_a_copy_and_other_names_are_refused(encoder: ir.Model) -> None:
     assert ir.to_proto(typed(encoder, "fp32")) == ir.to_proto(encoder)
     with pytest.raises(EngineError, match="fp8"):
         typed(encoder, "fp8")
+
+
+def named(graph_: ir.Graph, op_type: str, name: str) -> ir.Node:
+    """The last node of a kind, under another name, as a model of somebody else's may have it."""
+    node = [node for node in graph_ if node.op_type == op_type][-1]
+    node.name, node.outputs[0].name = name, f"{name}:0"
+    return node
+
+
+def test_mixed_tells_the_halves_apart_by_marks_and_not_by_names() -> None:
+    built, tape, x = graph()
+    c = tape.Conv(x, weight(8, 8, 3, 3), pads=[1, 1, 1, 1])
+    named(built, "Conv", "gradient_x")
+    y = tape.Conv(tape.Div(tape.Relu(c), 3.0), weight(8, 8, 1, 1))
+    named(built, "Conv", "grad/own")
+    named(built, "Div", "grad")
+    loss = tape.ReduceSum(tape.Mul(y, y), [0, 1, 2, 3], keepdims=0)
+    forward = finish(built, loss=loss)
+    model = engine.value_and_grad(forward, "loss", ["x"])
+    again = engine.load(ir.from_proto(ir.to_proto(model)))  # marks are written to files, and read again
+    for source in (model, again):
+        result = typed(source, "mixed")
+        onnx.checker.check_model(ir.to_proto(result), full_check=True)
+        assert dtypes(result, "Conv") == [NARROW["fp16"]] * 2 + [NARROW["bf16"]] * 2
+        scaled = [
+            n for n in result.graph if n.op_type == "Mul" and "grad" in str(n.name) and BACKWARD not in n.metadata_props
+        ]
+        assert [n.inputs[0].dtype for n in scaled] == [NARROW["fp16"]]  # the Div, which simplifying made a product
+
+
+def test_nodes_that_stand_for_backward_ones_are_marked() -> None:
+    built, tape, x = graph((1, 8, 8, 8))
+    y = tape.GroupNormalization(
+        tape.Conv(x, weight(8, 8, 1, 1)), np.ones(8, np.float32), np.ones(8, np.float32), num_groups=2
+    )
+    y = tape.Resize(tape.MaxPool(y, kernel_shape=[2, 2], strides=[2, 2]), None, np.float32([1, 1, 2, 2]), mode="linear")
+    loss = tape.ReduceMean(tape.Mul(y, y), [0, 1, 2, 3], keepdims=0)
+    model = engine.value_and_grad(finish(built, loss=loss), "loss", ["x"])
+    late: set[ir.Value] = set()
+    for node in model.graph:  # all that leads from a backward node to an output, but for the output's own Identity
+        if any(v in late for v in node.inputs) and not node.outputs[0].is_graph_output():
+            assert BACKWARD in node.metadata_props, node.name
+        if BACKWARD in node.metadata_props:
+            late.update(node.outputs)
+    forward = model.graph.outputs[0].producer()
+    assert late
+    assert forward is not None
+    seen, stack = set(), [forward]
+    while stack:  # and nothing that the loss is computed from
+        node = stack.pop()
+        assert BACKWARD not in node.metadata_props, node.name
+        for value in node.inputs:
+            producer = value.producer() if value is not None else None
+            if producer is not None and producer not in seen:
+                seen.add(producer)
+                stack.append(producer)

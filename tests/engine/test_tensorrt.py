@@ -47,7 +47,7 @@ RUNNING = {
 }
 RTX_ONLY = {
     "IBuilderConfig": "num_compute_capabilities set_compute_capability",
-    "ComputeCapability": "SM75 SM80 SM86 SM89 SM120",
+    "ComputeCapability": "CURRENT SM75 SM80 SM86 SM89 SM120",
     "IRuntimeConfig": "create_runtime_cache set_runtime_cache",
     "IRuntimeCache": "deserialize serialize",
     "Runtime": "get_engine_validity",
