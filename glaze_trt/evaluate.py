@@ -21,6 +21,7 @@ from ssimulacra2 import compute_ssimulacra2
 
 import engine
 from glaze_trt.errors import PictureError
+from glaze_trt.sight import Box, through
 from glaze_trt.ssim import psnr, ssim
 
 if TYPE_CHECKING:
@@ -127,9 +128,22 @@ def ssimulacra2(before: Levels, after: Levels) -> float:
 class Network:
     """A model file fed with 8-bit pictures, in fp32; compiled for each picture size on first use."""
 
-    def __init__(self, model: ModelFile, engine_name: str = "auto", options: engine.Options | None = None) -> None:
-        """Take a model file; nothing is compiled yet."""
-        self.model = model
+    def __init__(
+        self,
+        model: ModelFile,
+        engine_name: str = "auto",
+        options: engine.Options | None = None,
+        box: Box | None = None,
+    ) -> None:
+        """Take a model file; nothing is compiled yet.
+
+        Args:
+            model: the file.
+            engine_name: as `engine.compile` takes it.
+            options: as `engine.compile` takes them.
+            box: what a network of one fixed size sees of a picture; None for all of it.
+        """
+        self.model, self.box = model, box
         self._engine_name, self._options = engine_name, options
         self._programs: dict[tuple[int, ...], engine.Program] = {}
 
@@ -157,7 +171,17 @@ class Network:
 
     def load(self, name: str, shape: tuple[int, ...]) -> ir.Model:
         """The graph for one shape of the input."""
-        return engine.load(self.model.path, shapes={name: shape})
+        size, ports = self.model.manifest.size, self.model.manifest.ports
+        whole = size is None or (shape[2:] == size and self.box is None)
+        if whole and ports is None:
+            return engine.load(self.model.path, shapes={name: shape})
+        taken = shape if size is None else (*shape[:2], *size)
+        net = engine.load(self.model.path, shapes={ports[0] if ports else name: taken})
+        return through(net, shape, self.box, ports[1] if ports else None)
+
+    def at(self, box: Box | None) -> Network:
+        """The same network, looking at a part of the picture."""
+        return Network(self.model, self._engine_name, self._options, box)
 
     def takes(self, levels: Levels) -> tuple[int, ...]:
         """The shape that a picture is padded to."""
@@ -206,17 +230,9 @@ def _mean_square(difference: NDArray[np.float32]) -> float:
 def padded(levels: Levels, manifest: Manifest) -> NDArray[np.float32]:
     """An (H, W, 3) uint8 picture as (1, 3, H', W') float32 in [0, 1], grown at the right and bottom.
 
-    H' and W' are the next multiples of the manifest's `multiple`, at least its `minimum`; the picture is mirrored.
-
-    Raises:
-        PictureError: the network takes pictures of another size only.
+    H' and W' are the next multiples of the manifest's `multiple`, at least its `minimum`; the picture is mirrored. A
+    network of one fixed size takes any picture, see `sight`.
     """
-    if manifest.size is not None and manifest.size != levels.shape[:2]:
-        height, width = manifest.size
-        raise PictureError(
-            f"{manifest.name} takes pictures of {width} x {height} only, and this one is "
-            f"{levels.shape[1]} x {levels.shape[0]}"
-        )
     sides = padded_shape(levels.shape[:2], manifest)[2:]
     grow = [(0, full - side) for full, side in zip(sides, levels.shape[:2], strict=True)]
     image = np.pad(levels, [*grow, (0, 0)], mode="symmetric")
@@ -225,7 +241,7 @@ def padded(levels: Levels, manifest: Manifest) -> NDArray[np.float32]:
 
 def padded_shape(size: Sequence[int], manifest: Manifest) -> tuple[int, ...]:
     """The shape that `padded` gives a picture of (height, width)."""
-    multiple, minimum = manifest.multiple, manifest.minimum
+    multiple, minimum = (manifest.multiple, manifest.minimum) if manifest.size is None else (1, 1)
     return (1, 3, *(-(-max(side, minimum) // multiple) * multiple for side in size))
 
 

@@ -43,7 +43,7 @@ def within_budget(
         original: the picture that was cloaked; its alpha, profile and EXIF go along.
         cloaked: (H, W, 3) uint8.
         path: its suffix names the format.
-        budget: `lpips` and `linf` at most, `ssimulacra2` at least; None or missing is no limit.
+        budget: `lpips`, `linf` and `dssim` at most, `ssimulacra2` at least; None or missing is no limit.
         judge: measures against the original.
 
     Raises:
@@ -65,10 +65,11 @@ def within_budget(
 
 def keeps(measures: Measures, budget: Mapping[str, float | None]) -> bool:
     """Whether measures are inside a budget, but for rounding."""
-    lpips, linf, ssimulacra2 = (budget.get(name) for name in ("lpips", "linf", "ssimulacra2"))
+    lpips, linf, ssimulacra2, dssim = (budget.get(name) for name in ("lpips", "linf", "ssimulacra2", "dssim"))
     return (
         (lpips is None or measures.lpips is None or measures.lpips <= lpips + _ROUNDING)
         and (linf is None or measures.linf <= linf + _ROUNDING)
+        and (dssim is None or (1 - measures.ssim) / 2 <= dssim + _ROUNDING)
         and (ssimulacra2 is None or measures.ssimulacra2 >= ssimulacra2 - 100 * _ROUNDING)
     )
 

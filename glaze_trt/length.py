@@ -38,16 +38,19 @@ class Costs:
 
     lpips: float
     ssimulacra2: float
+    dssim: float = 0.0
 
 
 def room(costs: Costs, budget: Budget) -> float:
     """How much longer δ may be; 1 is exactly at the budget.
 
-    LPIPS grows about as the square of δ, SSIMULACRA2's error about as its power 1.5.
+    LPIPS and DSSIM grow about as the square of δ, SSIMULACRA2's error about as its power 1.5.
     """
     found = _LONGEST
     if budget.lpips is not None and costs.lpips:
         found = min(found, (budget.lpips * _MARGIN / costs.lpips) ** 0.5)
+    if budget.dssim is not None and costs.dssim > 0:
+        found = min(found, (budget.dssim * _MARGIN / costs.dssim) ** 0.5)
     error = visible_error(costs.ssimulacra2)
     if budget.ssimulacra2 is not None and error > 0:
         found = min(found, (visible_error(budget.ssimulacra2 + _SCORE_MARGIN) / error) ** (1 / 1.5))

@@ -7,7 +7,7 @@ limit that stands for it. In the end δ is scaled (`length`) so that every measu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 import engine
 from glaze_trt import pace
 from glaze_trt import step as graphs
+from glaze_trt.aim import Aim
 from glaze_trt.errors import PrecisionError
 from glaze_trt.evaluate import Lpips, Network, linf, ssimulacra2
 from glaze_trt.length import Costs, longest, nearest, room
-from glaze_trt.objective import Objective, visible_error, visible_score
+from glaze_trt.objective import Objective, Search, visible_error, visible_score
 from glaze_trt.result import CloakReport, Levels, StepInfo
+from glaze_trt.ssim import ssim
 
 Array = NDArray[np.float32]
 OnStep = Callable[[StepInfo], None]
@@ -33,6 +35,9 @@ _FEW = 5
 _SCALED_RMS = 2.0**-4
 """Of a scaled fp16 gradient: about as far from 65504, where numbers end, as from 6e-8, where they vanish."""
 
+_LEAST = 1e-12
+"""Keeps quotients away from zero, where the target is the picture itself."""
+
 _CALIBRATIONS = 5
 """Tries to find the loss scales; each takes a step that is thrown away."""
 
@@ -42,82 +47,148 @@ class Engines:
     """What runs for pictures of one size.
 
     Attributes:
-        encoder: in fp32.
+        encoders: in fp32.
         perceptual: in fp32.
         constants: what `step.look` computes of a picture once; None where the objective needs nothing of it.
         step: the step.
-        grown: a picture as (1, 3, H', W') in [0,1], mirrored at the right and bottom to what both networks take.
+        grown: a picture as (1, 3, H', W') in [0,1], mirrored at the right and bottom to what all networks take.
     """
 
-    encoder: Network
+    encoders: tuple[Network, ...]
     perceptual: Network
     constants: engine.Program | None
     step: engine.Program
     grown: Callable[[Levels], Array]
 
 
-def constraints(objective: Objective) -> tuple[str, ...]:
-    """Which constraints of `step.CONSTRAINTS` an objective uses."""
-    budget = objective.budget
-    used = {
-        "lpips": budget.lpips is not None,
-        "visibility": budget.ssimulacra2 is not None,
-        "structure": budget.ssimulacra2 is not None and objective.structure is not None,
-    }
-    return tuple(name for name in graphs.CONSTRAINTS if used[name])
+@dataclass(frozen=True)
+class Subject:
+    """What is cloaked.
+
+    Attributes:
+        original: the picture, (H, W, 3) uint8.
+        targets: pictures whose features, or their mean, are moved toward; none for other directions. Of the same size,
+            unless the extractors take one fixed size.
+        mask: (H, W) in [0,1], how much of the cap each pixel may use; None for all of it.
+    """
+
+    original: Levels
+    targets: tuple[Levels, ...] = ()
+    mask: Array | None = None
 
 
 class Run:
     """One picture's way through the loop."""
 
-    def __init__(self, objective: Objective, engines: Engines, original: Levels, goal: Levels) -> None:
-        """Look at the original and at the target, (H, W, 3) uint8 of one size."""
-        self._objective, self._engines, self._original = objective, engines, original
-        self._image = engines.grown(original)
-        self._target = self._latent(engines.grown(goal))
-        self._whole = float(np.linalg.norm(self._latent(self._image) - self._target))
-        self._lpips = Lpips(engines.perceptual, original)
+    def __init__(self, objective: Objective, engines: Engines, subject: Subject) -> None:
+        """Look at the original and at the targets."""
+        self._objective, self._engines, self._original = objective, engines, subject.original
+        self._image = engines.grown(subject.original)
+        self._aims = [
+            Aim.of(net, objective.features, self._image, subject.targets, engines.grown) for net in engines.encoders
+        ]
+        self._lpips = Lpips(engines.perceptual, self._original)
         self._seen = dict(engines.constants({"image": self._image})) if engines.constants else {}
-        if engines.perceptual.takes(original) == self._image.shape:
+        if engines.perceptual.takes(self._original) == self._image.shape:
             self._seen |= self._lpips.features
         else:  # the loop works on a larger picture, whose mirrored edges would thin LPIPS out
             self._seen |= engines.perceptual.run("image", self._image)
-        height, width = original.shape[:2]
+        height, width = self._original.shape[:2]
         levels = np.floor(self._objective.budget.linf * 255 + 1e-3)
         self._cap = np.zeros((1, 1, *self._image.shape[2:]), np.float32)
         self._cap[:, :, :height, :width] = levels / 255
+        if subject.mask is not None:
+            self._cap[:, :, :height, :width] *= subject.mask
 
     def __call__(self, seed: int, on_step: OnStep | None) -> tuple[Levels, CloakReport]:
         """All steps from a first δ made by `seed`; the (H, W, 3) uint8 picture and what it was made with."""
+        constants, first = self._constants(seed), self._first(seed)
+        if self._objective.search is None:
+            session = self._session(constants, first)
+            self._steps(session, constants, on_step)
+            return self._finish(session)
+        return self._searched(self._objective.search, constants, first, on_step)
+
+    def _first(self, seed: int) -> Array:
+        noise = np.random.default_rng(seed).uniform(-1, 1, self._image.shape) * self._objective.start
+        moved = np.clip(noise, -self._cap, self._cap)
+        return np.clip(self._image + moved, 0, 1).astype(np.float32) - self._image
+
+    def _constants(self, seed: int) -> dict[str, Array]:
         objective = self._objective
-        names = constraints(objective)
-        noise = np.random.default_rng(seed).uniform(-0.5, 0.5, self._image.shape) / 255
-        first = np.clip(self._image + noise * (self._cap > 0), 0, 1).astype(np.float32) - self._image
-        limits = self._limits(names)
         constants: dict[str, Array] = {
             "picture": self._image,
             "cap": self._cap,
-            "target": self._target,
             "steps": _scalar(objective.steps),
-            **{f"limit_{name}": _scalar(limit) for name, limit in limits.items()},
-            **{name: value for name, value in self._seen.items() if name in self._engines.step.inputs},
+            "pull": _scalar(objective.features.weight),
+            "seed": _scalar(np.random.default_rng(seed).uniform()),
+            **{f"limit_{bound.measure}": _scalar(bound.limit) for bound in objective.bounds},
+            **self._seen,
         }
-        scale = self._calibrate(names, constants, first)
-        carry, state = graphs.carried(names, scaled=bool(scale)), graphs.first_state(names, first, scale=scale)
-        session = engine.Session(self._engines.step, carry, constants, state)
+        for index, aim in enumerate(self._aims):
+            constants |= {f"own_{index}": aim.own, f"whole_{index}": _scalar(max(aim.whole, _LEAST))}
+            constants |= {} if aim.goal is None else {f"target_{index}": aim.goal}
+        return {name: value for name, value in constants.items() if name in self._engines.step.inputs}
+
+    def _session(self, constants: Mapping[str, Array], first: Array) -> engine.Session:
+        objective = self._objective
+        scale = self._calibrate(constants, first)
+        carry = graphs.carried(objective, len(self._aims), scaled=bool(scale))
+        return engine.Session(self._engines.step, carry, constants, graphs.first_state(objective, first, scale))
+
+    def _steps(self, session: engine.Session, constants: Mapping[str, Array], on_step: OnStep | None) -> None:
+        """All steps, with a look at the real SSIMULACRA2 on the way where a term stands for it."""
         tell = self._teller(session, on_step)
-        for count in self._rounds():
+        corrects = any((bound.measure, bound.how) == ("visibility", "multiplier") for bound in self._objective.bounds)
+        for count in self._rounds() if corrects else [self._objective.steps]:
             pace.advance(session, count - 1, tell)
             judged = session.read("delta")  # the outputs of a step speak of the δ that came in
             pace.advance(session, 1, tell)
             self._check(session)
-            if "visibility" in names and _FEW < session.steps < objective.steps:
-                self._correct(session, judged, limits["visibility"])
+            if corrects and _FEW < session.steps < self._objective.steps:
+                self._correct(session, judged, float(constants["limit_visibility"]))
+
+    def _finish(self, session: engine.Session) -> tuple[Levels, CloakReport]:
+        if self._objective.finish == "last":
+            return self._as_it_is(session.read("delta"))
         session.advance(1)  # judges the last δ; what it moves beyond is not used
-        best = session.read("best_distance")
+        self._check(session)
+        if not graphs.keeps_best(self._objective):
+            return self._fit(session.read("delta"), self._modelled_room(session), float("inf"))
+        best = float(session.read("best_score"))
         delta = session.read("best_delta" if np.isfinite(best) else "delta")
-        begin = self._modelled_room(session) if best == session.read("distance") else 1.0
-        return self._fit(delta, begin, float(best) * self._target.size)
+        distances = self._distances(session)
+        last = sum(d / max(aim.whole, _LEAST) for d, aim in zip(distances, self._aims, strict=True)) / len(distances)
+        begin = self._modelled_room(session) if abs(best - last) <= 1e-6 * abs(best) else 1.0
+        return self._fit(delta, begin, best)
+
+    def _searched(
+        self, search: Search, constants: dict[str, Array], first: Array, on_step: OnStep | None
+    ) -> tuple[Levels, CloakReport]:
+        """The shortest δ that succeeds, over several weights of the features, amplified in the end."""
+        low, high, pull = 0.0, np.inf, search.first
+        shortest, found = np.inf, first * 0
+        for _ in range(search.rounds):
+            session = self._session({**constants, "pull": _scalar(pull)}, first)
+            self._steps(session, constants, on_step)
+            session.advance(1)
+            length = float(session.read("best_score"))
+            if length < shortest:
+                shortest, found = length, session.read("best_delta")
+            low, high = (low, min(high, pull)) if np.isfinite(length) else (max(low, pull), high)
+            pull = (low + high) / 2 if np.isfinite(high) else pull * 10
+        levels, report = self._as_it_is(found * np.float32(search.amplify))
+        if np.isinf(shortest):
+            note = f"no δ that is nearer the target, in {search.rounds} searches of {self._objective.steps} steps"
+            report = replace(report, notes=(*report.notes, note))
+        return levels, report
+
+    def _as_it_is(self, delta: Array) -> tuple[Levels, CloakReport]:
+        levels = self._levels(delta, 1.0)
+        return levels, self._report(levels, 1.0, self._costs(levels))
+
+    def _distances(self, session: engine.Session) -> list[float]:
+        return [float(session.read(f"distance_{index}")) for index in range(len(self._aims))]
 
     def _modelled_room(self, session: engine.Session) -> float:
         """How much longer δ may be, by the graph's own terms: where to begin to look."""
@@ -126,31 +197,19 @@ class Run:
         )
         return room(Costs(lpips, visible_score(error)), self._objective.budget)
 
-    def _calibrate(self, names: tuple[str, ...], constants: Mapping[str, Array], first: Array) -> dict[str, float]:
+    def _calibrate(self, constants: Mapping[str, Array], first: Array) -> dict[str, float]:
         """A power of two for every loss scale of an fp16 step, from its gradients at the first δ; empty for others."""
-        step = self._engines.step
-        scale = {name: 1.0 for name in graphs.scales(names) if f"scale_{name}" in step.inputs}
+        step, objective = self._engines.step, self._objective
+        scale = {name: 1.0 for name in graphs.scales(objective, len(self._aims)) if f"scale_{name}" in step.inputs}
         for _ in range(_CALIBRATIONS if scale else 0):
-            seen = step({**constants, **graphs.first_state(names, first, scale=scale)})
-            if not np.isfinite(seen["distance"]):
+            seen = step({**constants, **graphs.first_state(objective, first, scale)})
+            if not all(np.isfinite(seen[f"distance_{index}"]) for index in range(len(self._aims))):
                 raise PrecisionError("the encoder overflows in fp16 on this picture; choose --precision bf16 or fp32")
             wanted = {name: old * _rescale(float(seen[f"rms_{name}"])) for name, old in scale.items()}
             if wanted == scale:
                 break
             scale = wanted
         return scale
-
-    def _limits(self, names: tuple[str, ...]) -> dict[str, float]:
-        budget, limits = self._objective.budget, {}
-        if "lpips" in names and budget.lpips is not None:
-            limits["lpips"] = budget.lpips
-        if budget.ssimulacra2 is not None:
-            error = visible_error(budget.ssimulacra2)
-            if "visibility" in names:
-                limits["visibility"] = error
-            if "structure" in names and self._objective.structure is not None:
-                limits["structure"] = self._objective.structure * error / visible_error(70.0)
-        return limits
 
     def _rounds(self) -> Iterator[int]:
         done = 0
@@ -166,15 +225,15 @@ class Run:
         report = on_step
 
         def tell() -> None:
-            rest = float(np.sqrt(session.read("distance") * self._target.size))
+            ways = [aim.progress(d) for aim, d in zip(self._aims, self._distances(session), strict=True)]
             lpips = float(session.read("lpips")) if "lpips" in self._engines.step.outputs else None
-            report(StepInfo(session.steps, self._objective.steps, self._progress(rest), lpips))
+            report(StepInfo(session.steps, self._objective.steps, float(np.mean(ways)), lpips))
 
         return tell
 
     def _check(self, session: engine.Session) -> None:
         """Raises `PrecisionError` where numbers went out of range."""
-        if not (np.isfinite(session.read("distance")) and np.isfinite(session.read("delta")).all()):
+        if not (np.isfinite(self._distances(session)).all() and np.isfinite(session.read("delta")).all()):
             program = self._engines.step
             raise PrecisionError(
                 f"numbers went out of range in {program.precision} on {program.engine}, so no cloak was made; choose "
@@ -187,7 +246,8 @@ class Run:
         modelled = float(session.read("visibility"))
         if real > 0 and modelled > 0:
             session.write("limit_visibility", _scalar(limit * float(np.clip(modelled / real, 0.5, 2.0))))
-            session.write("best_distance", _scalar(np.inf))
+            if graphs.keeps_best(self._objective):
+                session.write("best_score", _scalar(np.inf))
 
     def _levels(self, delta: Array, scale: float) -> Levels:
         height, width = self._original.shape[:2]
@@ -201,15 +261,15 @@ class Run:
         Args:
             delta: δ, (1, 3, H, W).
             begin: the multiple to begin with.
-            at_one: squared distance of δ itself to the target; infinite if it was never judged.
+            at_one: squared distance of δ itself to the target, as a part of the original's; infinite if never judged.
         """
         budget = self._objective.budget
         scale, costs = longest(lambda s: self._costs(self._levels(delta, s)), budget, begin)
         levels = self._levels(delta, scale)
         report = self._report(levels, scale, costs)
-        if scale <= 1 or not np.isfinite(at_one):
+        if scale <= 1 or not np.isfinite(at_one) or self._objective.features.direction != "toward":
             return levels, report
-        shorter = nearest(self._whole**2, at_one, ((1 - report.progress) * self._whole) ** 2, scale)
+        shorter = nearest(1.0, at_one, float(np.mean([(1 - way) ** 2 for way in report.progresses.values()])), scale)
         if shorter is None:
             return levels, report
         other = self._levels(delta, shorter)
@@ -220,30 +280,32 @@ class Run:
         return (other, told) if told.progress > report.progress else (levels, report)
 
     def _costs(self, levels: Levels) -> Costs:
-        return Costs(self._lpips(levels), ssimulacra2(self._original, levels))
+        budget = self._objective.budget
+        return Costs(
+            self._lpips(levels),
+            ssimulacra2(self._original, levels),
+            (1 - ssim(self._original, levels)) / 2 if budget.dssim is not None else 0.0,
+        )
 
     def _report(self, levels: Levels, scale: float, costs: Costs) -> CloakReport:
-        rest = float(np.linalg.norm(self._latent(self._engines.grown(levels)) - self._target))
+        image = self._engines.grown(levels)
+        ways = {aim.name: aim.progress(aim.distance(image)) for aim in self._aims}
         program = self._engines.step
         return CloakReport(
             engine=program.engine,
             device=program.device,
             precision=program.precision,
+            preset=self._objective.name,
             steps=self._objective.steps,
             scale=scale,
-            progress=self._progress(rest),
+            progress=float(np.mean(list(ways.values()))),
+            progresses=ways,
             lpips=costs.lpips,
             linf=linf(self._original, levels),
             ssimulacra2=costs.ssimulacra2,
             budget=self._objective.budget,
             seconds={},
         )
-
-    def _latent(self, image: Array) -> Array:
-        return self._engines.encoder.run("image", image)["latent"]
-
-    def _progress(self, rest: float) -> float:
-        return 1 - rest / self._whole if self._whole else 0.0
 
 
 def _rescale(rms: float) -> float:

@@ -1,17 +1,31 @@
-"""What a cloak optimises, as plain data: the perceptual budget, the terms and the update. No graph is built here.
+"""What a cloak optimises, as plain data: features, constraints, update, schedule, budget. No graph is built here.
 
-    min over δ   ‖Φ(x+δ) − Φ(Ω(x))‖²   with   LPIPS ≤ p,  SSIMULACRA2 ≥ q,  |δ| ≤ c,  x+δ in [0,1]
+    min over δ   Σ w·D(Φ(x+δ))   with   constraints,  |δ| ≤ c,  x+δ in [0,1]
 
-The objective is Glaze's (Shan et al., USENIX Security 2023). LPIPS alone is gamed by an optimizer, so two more
-limits stand beside it; `glaze_trt.terms` says how each is written.
+Every published system of this kind is a value of `Objective` (see `glaze_trt.presets`). The default is Glaze's (Shan
+et al., USENIX Security 2023) with two more limits: LPIPS alone is gamed by an optimizer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from glaze_trt.errors import UsageError
+
+Direction = Literal["toward", "away", "zero", "between"]
+"""Toward the target's features, away from the picture's own, toward zero, or closer to the target than to its own."""
+
+Metric = Literal["mean-squared", "sum-squared", "l2", "relative", "relative-squared", "cosine"]
+"""Of two features a and b: mean (a−b)², Σ (a−b)², √Σ (a−b)², that over √Σ b², the square of this, or 1 − cos(a, b)."""
+
+Measure = Literal["lpips", "visibility", "structure", "dssim", "l2"]
+"""What may bound a cloak beside |δ|; `glaze_trt.terms` says how each is written."""
+
+How = Literal["multiplier", "hinge", "penalty", "doubling"]
+"""How a bound acts: by a weight that follows its violation, by w·max(v − limit, 0), by w·v, or by the hinge with a w
+that doubles above 1.1 × limit and halves below 0.9 × limit."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +36,13 @@ class Budget:
         lpips: LPIPS at most, by the perceptual net in use; None for no limit.
         linf: the largest change of a channel of a pixel, in [0,1].
         ssimulacra2: SSIMULACRA2 at least (90, 70, 50 and 30 are about JPEG 95, 65, 30 and 15); None for no limit.
+        dssim: (1 − SSIM) / 2 at most; None for no limit.
     """
 
     lpips: float | None = 0.05
     linf: float = 16 / 255
     ssimulacra2: float | None = 70.0
+    dssim: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.linf <= 1:
@@ -35,6 +51,8 @@ class Budget:
             raise UsageError(f"lpips must be positive; got {self.lpips}")
         if self.ssimulacra2 is not None and not self.ssimulacra2 < 100:
             raise UsageError(f"ssimulacra2 must be below 100, which is an unchanged picture; got {self.ssimulacra2}")
+        if self.dssim is not None and self.dssim <= 0:
+            raise UsageError(f"dssim must be positive; got {self.dssim}")
 
 
 INTENSITIES: Mapping[str, Budget] = {
@@ -45,19 +63,64 @@ INTENSITIES: Mapping[str, Budget] = {
 
 
 @dataclass(frozen=True)
-class Update:
-    """The step: gradients divided by their RMS and weighed, preconditioned, with momentum.
+class Features:
+    """What shall move, and where to.
 
     Attributes:
-        rate: first step, as a part of the budget's `linf`; it falls to zero along a cosine.
-        momentum: β of m ← β·m + u.
-        memory: β of v ← β·v + (1−β)·g².
-        damping: ε of u = g / (√v + ε), where g has unit RMS.
-        gain: how fast a constraint's weight follows its violation: λ ← λ + gain·(value/limit − 1).
-        ceiling: the largest weight of a constraint; the features' weight is 1.
+        direction: see `Direction`.
+        metric: see `Metric`.
+        unit: features are divided by their length first, as face embeddings are.
+        margin: of `between`: max(D(target) − D(own) + margin, 0).
+        blurred: the extractor also sees the picture through a Gaussian (7×7, σ 3), and both count.
+        views: transformations of which the extractors see one after another (`glaze_trt.views`).
+        weight: of the features' term in a loss whose gradients are not normalised.
     """
 
+    direction: Direction = "toward"
+    metric: Metric = "mean-squared"
+    unit: bool = False
+    margin: float = 0.0
+    blurred: bool = False
+    views: tuple[str, ...] = ()
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A bound, and how it acts.
+
+    Attributes:
+        measure: see `Measure`.
+        how: see `How`.
+        limit: what the measure may reach; 0 for a `penalty`.
+        weight: fixed, or the first one; the features' is 1.
+    """
+
+    measure: Measure
+    how: How = "multiplier"
+    limit: float = 0.0
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Update:
+    """The step.
+
+    Attributes:
+        kind: `preconditioned`: every term's gradient is divided by its RMS, then g / (√v + ε) with momentum. The others
+            take the gradient of the weighted sum of all terms, as published: `sign` of it, `adam`, `adadelta`.
+        rate: first step, as a part of the budget's `linf` (of 1 where that is no limit).
+        schedule: how the rate falls: along a `cosine` to 0, on a `line` to 1 %, or not at all (`constant`).
+        momentum: β of m ← β·m + u; of `adam` β₁.
+        memory: β of v ← β·v + (1−β)·g²; of `adam` β₂, of `adadelta` ρ.
+        damping: ε of `preconditioned` and `adadelta`, in units of g's RMS.
+        gain: how fast a multiplier follows its constraint: λ ← λ + gain·(value/limit − 1).
+        ceiling: the largest multiplier; the features' weight is 1.
+    """
+
+    kind: Literal["preconditioned", "sign", "adam", "adadelta"] = "preconditioned"
     rate: float = 0.1
+    schedule: Literal["cosine", "line", "constant"] = "cosine"
     momentum: float = 0.6
     memory: float = 0.9
     damping: float = 0.3
@@ -66,24 +129,87 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Objective:
-    """A budget, the terms that stand for it in the graph, and the update.
+class Search:
+    """A binary search over the features' weight c, after Carlini and Wagner (2017): the smallest δ that succeeds.
 
     Attributes:
-        budget: the promise.
-        structure: limit of the structural term (see `terms.structure`) at SSIMULACRA2 = 70; None leaves it out.
-        steps: how many.
-        update: how each step is made.
+        rounds: whole runs.
+        first: c of the first.
+        amplify: the δ found is multiplied by this in the end.
     """
 
+    rounds: int = 6
+    first: float = 1.0
+    amplify: float = 1.0
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Features, constraints, the update, and the budget that the saved file must keep.
+
+    Attributes:
+        name: of the preset.
+        budget: the promise.
+        features: what shall move.
+        constraints: bounds in the graph, at most one a measure.
+        steps: how many.
+        update: how each step is made.
+        start: the first δ is uniform in ± this.
+        finish: `fit`: the best δ inside the constraints, as long as the budget allows; `last`: the last δ as it is.
+        search: a search over the features' weight, or None.
+    """
+
+    name: str = "glaze"
     budget: Budget = field(default_factory=Budget)
-    structure: float | None = 0.08
+    features: Features = field(default_factory=Features)
+    constraints: tuple[Constraint, ...] | None = None
     steps: int = 40
     update: Update = field(default_factory=Update)
+    start: float = 0.5 / 255
+    finish: Literal["fit", "last"] = "fit"
+    search: Search | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise UsageError(f"steps must be at least 1; got {self.steps}")
+        measures = [bound.measure for bound in self.bounds]
+        if len(set(measures)) < len(measures):
+            raise UsageError(f"one constraint a measure; got {', '.join(measures)}")
+
+    @property
+    def bounds(self) -> tuple[Constraint, ...]:
+        """The constraints given, or those that stand for the budget."""
+        return standing_for(self.budget) if self.constraints is None else self.constraints
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What the constraints measure."""
+        return tuple(bound.measure for bound in self.bounds)
+
+    @property
+    def normalises(self) -> bool:
+        """Whether every term's gradient is divided by its RMS."""
+        return self.update.kind == "preconditioned"
+
+    def with_views(self, views: tuple[str, ...]) -> Objective:
+        """The same, for a cloak that shall outlast transformations."""
+        return replace(self, features=replace(self.features, views=views))
+
+
+_STRUCTURE = 0.08
+"""Limit of the structural term at SSIMULACRA2 = 70."""
+
+
+def standing_for(budget: Budget) -> tuple[Constraint, ...]:
+    """The differentiable terms that stand for a budget: LPIPS, SSIMULACRA2's error, and the structural term with it."""
+    bounds = []
+    if budget.lpips is not None:
+        bounds.append(Constraint("lpips", limit=budget.lpips))
+    if budget.ssimulacra2 is not None:
+        error = visible_error(budget.ssimulacra2)
+        bounds.append(Constraint("visibility", limit=error))
+        bounds.append(Constraint("structure", limit=_STRUCTURE * error / visible_error(70.0)))
+    return tuple(bounds)
 
 
 _POWER = 0.6276336467831387

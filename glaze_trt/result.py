@@ -33,14 +33,19 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class CloakReport:
-    """What a cloak was made with and what it measured on its 8-bit picture; `as_dict` is ready for JSON."""
+    """What a cloak was made with and what it measured on its 8-bit picture; `as_dict` is ready for JSON.
+
+    `progress` is the mean over the encoders, `progresses` has each by its name.
+    """
 
     engine: str
     device: str
     precision: str
+    preset: str
     steps: int
     scale: float
     progress: float
+    progresses: Mapping[str, float]
     lpips: float | None
     linf: float
     ssimulacra2: float
@@ -51,7 +56,8 @@ class CloakReport:
     def as_dict(self) -> dict[str, Any]:
         """The report by name; the budget and the seconds are dictionaries of their own."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        plain["budget"] = {name: getattr(self.budget, name) for name in ("lpips", "linf", "ssimulacra2")}
+        plain["budget"] = {name: getattr(self.budget, name) for name in ("lpips", "linf", "ssimulacra2", "dssim")}
+        plain |= {"progresses": dict(self.progresses)}
         return plain | {"seconds": dict(self.seconds), "notes": list(self.notes)}
 
 

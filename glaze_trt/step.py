@@ -1,13 +1,13 @@
 """One optimisation step as one static graph: forward, losses, backward, multipliers, update, projection.
 
-The graph carries its own state from step to step (`CARRY`), so an engine can repeat it with no host work between.
-`look` builds the graph of what is computed once a picture, outside the loop.
+The graph carries its own state from step to step (`carried`), so an engine can repeat it with no host work between.
+`look` builds the graph of what is computed once a picture, outside the loop. What the terms are is for `terms`, how δ
+moves for `update`, and which of them are used for the `Objective`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -15,64 +15,42 @@ import onnx_ir as ir
 from engine.autodiff import backward
 from engine.passes.lower import lower
 from engine.tape import OPSET, Tape, dims
-from glaze_trt import terms
-from glaze_trt.objective import Update
-
-CONSTRAINTS = ("lpips", "visibility", "structure")
-"""What may bound a cloak beside |δ|: each has a limit and a weight that adapts."""
+from glaze_trt import losses, terms, update
+from glaze_trt.losses import Nets as Nets
+from glaze_trt.losses import Seen, graph_input, weighed
+from glaze_trt.objective import Objective
 
 _TINY = 1e-12
 _HUGE = 1e30
-_STATE = ("delta", "momentum", "second", "step", "best_delta", "best_distance")
-_SCALARS = ("step", "best_distance")
+_SCALARS = ("step", "best_score")
 
 
-@dataclass(frozen=True)
-class Nets:
-    """The two networks at one picture size, as canonical static models (see `engine.load`).
-
-    Attributes:
-        encoder: `image` (1, 3, H, W) in [0,1] → `latent`.
-        perceptual: `image` → `feature_0`, `feature_1`, ...; None where LPIPS is not used.
-    """
-
-    encoder: ir.Model
-    perceptual: ir.Model | None
-
-    @property
-    def features(self) -> tuple[ir.Value, ...]:
-        """The perceptual net's outputs, `feature_<i>`."""
-        return () if self.perceptual is None else tuple(self.perceptual.graph.outputs)
-
-
-def look(size: Sequence[int], constraints: Sequence[str]) -> ir.Model:
-    """`image` (1, 3, H, W) → the constants of the step that visibility and structure take from the original picture."""
+def look(size: Sequence[int], objective: Objective) -> ir.Model:
+    """`image` (1, 3, H, W) → the constants of the step that its constraints take from the original picture."""
     graph = _graph("look")
     tape = Tape(graph)
-    image = _input(graph, "image", size)
+    image = graph_input(graph, "image", size)
     named: dict[str, ir.Value] = {}
-    if "visibility" in constraints:
+    if "visibility" in objective.measures:
         named |= terms.visibility_reference(tape, image)
-    if "structure" in constraints:
+    if "structure" in objective.measures:
         named |= terms.structure_reference(tape, image)
+    if "dssim" in objective.measures:
+        named |= terms.dssim_reference(tape, image)
     return _finish(graph, tape, named)
 
 
-def step(
-    nets: Nets,
-    constraints: Sequence[str],
-    update: Update,
-    constants: Mapping[str, Sequence[int]],
-    *,
-    scaled: bool = False,
-) -> ir.Model:
+def step(nets: Nets, objective: Objective, constants: Mapping[str, Sequence[int]], *, scaled: bool = False) -> ir.Model:
     """The step graph.
 
-    Inputs that stay: `picture` (1, 3, H, W) in [0,1]; `cap` (1, 1, H, W), the largest |δ| per pixel; `target`, the
-    wanted latent; `steps`, the length of the schedule; `limit_<constraint>` scalars; the perceptual net's features of
-    the original, `feature_<i>`; and what `look` returns.
-    Inputs that are carried: see `carried`. Outputs beside them: `distance`, the mean squared feature distance, and
-    one scalar per constraint, all at the δ that came in.
+    Inputs that stay: `picture` (1, 3, H, W) in [0,1]; `cap` (1, 1, H, W), the largest |δ| per pixel; for encoder i
+    `target_<i>` and `own_<i>`, features wanted and features of the original, as the direction needs them, and
+    `whole_<i>`, what its `distance_<i>` is divided by to be compared with others; `steps`, the length of the schedule;
+    `limit_<measure>` scalars; `pull`, the features' weight, where gradients are not normalised; `seed`, where there are
+    views; the perceptual net's features of the original, `feature_<j>`; and what `look` returns.
+    Inputs that are carried: see `carried`. Outputs beside them, all at the δ that came in: for every encoder
+    `distance_<i>`, the mean squared distance of its features to the target's, to the original's or to zero, as the
+    direction says; one scalar per constraint; and `hinge` for the direction `between`.
 
     In fp16 gradients vanish below 6e-8 and overflow above 65504. With `scaled`, every term that goes through a network
     (`scales`) has a loss scale of its own, carried from step to step: its gradient is multiplied by it on the way, and
@@ -81,109 +59,116 @@ def step(
 
     Args:
         nets: the networks.
-        constraints: a selection of `CONSTRAINTS`.
-        update: the constants of the update.
+        objective: what is optimised, and how.
         constants: name → shape of the features and of what `look` returns.
-        scaled: whether terms have loss scales.
+        scaled: whether terms have loss scales; only for an objective that normalises.
     """
     graph = _graph("step")
-    size = dims(nets.encoder.graph.inputs[0])
-    one_channel = (size[0], 1, *size[2:])
-    picture, cap = _input(graph, "picture", size), _input(graph, "cap", one_channel)
-    target = _input(graph, "target", dims(nets.encoder.graph.outputs[0]))
-    steps = _input(graph, "steps", ())
-    limits = {name: _input(graph, f"limit_{name}", ()) for name in constraints}
-    known = {name: _input(graph, name, shape) for name, shape in constants.items()}
-    state = {name: _input(graph, name, () if name in _SCALARS else size) for name in _STATE}
-    weights = {name: _input(graph, f"weight_{name}", ()) for name in constraints}
-    scale = {name: _input(graph, f"scale_{name}", ()) for name in scales(constraints)} if scaled else {}
+    size = dims(nets.encoders[0].graph.inputs[0])
+    picture, cap = graph_input(graph, "picture", size), graph_input(graph, "cap", (size[0], 1, *size[2:]))
+    steps = graph_input(graph, "steps", ())
+    limits = {str(bound.measure): graph_input(graph, f"limit_{bound.measure}", ()) for bound in objective.bounds}
+    known = {name: graph_input(graph, name, shape) for name, shape in constants.items()}
+    names = _state(objective)
+    state = {name: graph_input(graph, name, () if name in _SCALARS else size) for name in names}
+    weights = {str(name): graph_input(graph, f"weight_{name}", ()) for name in objective.measures}
+    loss_scale = {
+        name: graph_input(graph, f"scale_{name}", ()) for name in scales(objective, len(nets.encoders)) if scaled
+    }
 
     tape = Tape(graph)
     delta = state["delta"]
     with tape.scope("image", precision="fp32"):
         x = tape.Add(picture, delta)
-    latent = tape.splice(nets.encoder, {"image": x})[str(nets.encoder.graph.outputs[0].name)]
-    with tape.scope("features", precision="fp32"):
-        distance = terms.features(tape, latent, target)
-    values = _constraint_values(tape, nets, x, delta, known, constraints)
+    seen = losses.seen(graph, objective, nets, x, state["step"])
+    values = losses.constraint_values(tape, nets, objective, x, delta, picture, known)
 
-    sizes: dict[str, ir.Value] = {}
-    pulls: dict[str, ir.Value] = {}
-    for name, value in (("distance", distance), *values.items()):
-        pulls[name], sizes[name] = _unit_rms(graph, value, delta, scale.get(name))
-    tape = Tape(graph)
+    rms: dict[str, ir.Value] = {}
+    if objective.normalises:
+        pulls: dict[str, ir.Value] = {}
+        for name, value in (*seen.terms.items(), *values.items()):
+            pulls[name], rms[name] = _unit_rms(graph, value, delta, loss_scale.get(name))
+        tape = Tape(graph)
+        with tape.scope("update", precision="fp32"):
+            pull = weighed(tape, [pulls[name] for name in seen.terms], _shares(nets))
+            for name in values:
+                pull = tape.Add(pull, tape.Mul(pulls[name], weights[name]))
+    else:
+        with tape.scope("loss", precision="fp32"):
+            loss = tape.Mul(weighed(tape, list(seen.terms.values()), nets.weights), graph_input(graph, "pull", ()))
+            for bound in objective.bounds:
+                acts = losses.acts(tape, bound, values[bound.measure], limits[bound.measure], weights[bound.measure])
+                loss = tape.Add(loss, acts)
+        (pull,) = backward(graph, loss, [delta])
+        tape = Tape(graph)
     with tape.scope("update", precision="fp32"):
-        pull = pulls["distance"]
-        for name in values:
-            pull = tape.Add(pull, tape.Mul(pulls[name], weights[name]))
-        after = _descend(tape, update, pull, state, cap, picture, steps)
-        for name, value in values.items():
-            excess = tape.Sub(tape.Div(value, limits[name]), 1.0)
-            grown = tape.Add(weights[name], tape.Mul(excess, update.gain))
-            after[f"weight_{name}"] = tape.Min(tape.Max(grown, 0.0), update.ceiling)
-        if scale:
+        after = update.descend(tape, objective.update, pull, state, cap, picture, steps)
+        for bound in objective.bounds:
+            name = bound.measure
+            after[f"weight_{name}"] = losses.next_weight(
+                tape, objective, bound, values[name], limits[name], weights[name]
+            )
+        if loss_scale:
             before = state | {f"weight_{name}": weight for name, weight in weights.items()}
-            after = _skip_overflow(tape, before, after, scale, sizes)
-        after |= _keep_best(tape, state, delta, distance, values, limits)
+            after = _skip_overflow(tape, before, after, loss_scale, rms)
+        if "best_score" in state:
+            score, inside = _score(tape, graph, seen, values, limits)
+            after |= _keep_best(tape, state, delta, score, inside)
     outputs = {f"next_{name}": value for name, value in after.items()}
-    rms = {f"rms_{name}": sizes[name] for name in scale}
-    model = _finish(graph, tape, {**outputs, "distance": distance, **values, **rms})
-    for value in known.values():
-        if not value.uses():
+    told = {f"rms_{name}": rms[name] for name in loss_scale}
+    hinge = {} if seen.hinge is None else {"hinge": seen.hinge}
+    model = _finish(graph, tape, {**outputs, **seen.distances, **values, **hinge, **told})
+    for value in list(graph.inputs):
+        if not value.uses():  # a builder would drop it
             graph.inputs.remove(value)
     return model
 
 
-def scales(constraints: Sequence[str]) -> tuple[str, ...]:
+def scales(objective: Objective, encoders: int = 1) -> tuple[str, ...]:
     """The terms that go through a network, which a `scaled` step has a loss scale for."""
-    return ("distance", *(name for name in constraints if name == "lpips"))
+    return (*(f"distance_{i}" for i in range(encoders)), *(name for name in objective.measures if name == "lpips"))
 
 
-def carried(constraints: Sequence[str], *, scaled: bool = False) -> dict[str, str]:
+def carried(objective: Objective, encoders: int = 1, *, scaled: bool = False) -> dict[str, str]:
     """Output → input of everything that feeds back."""
-    weights = [f"weight_{name}" for name in constraints]
-    loss_scales = [f"scale_{name}" for name in scales(constraints)] if scaled else []
-    return {f"next_{name}": name for name in (*_STATE, *weights, *loss_scales)}
+    weights = [f"weight_{name}" for name in objective.measures]
+    loss_scales = [f"scale_{name}" for name in scales(objective, encoders)] if scaled else []
+    return {f"next_{name}": name for name in (*_state(objective), *weights, *loss_scales)}
 
 
 def first_state(
-    constraints: Sequence[str], delta: np.ndarray, weight: float = 1.0, scale: Mapping[str, float] | None = None
+    objective: Objective, delta: np.ndarray, scale: Mapping[str, float] | None = None
 ) -> dict[str, np.ndarray]:
     """The state before the first step.
 
     Args:
-        constraints: as the step was made with.
+        objective: as the step was made with.
         delta: first δ, (1, 3, H, W).
-        weight: first weight of every constraint.
         scale: term → first loss scale, for a `scaled` step.
     """
     zeros, scalar = np.zeros_like(delta), np.zeros((), np.float32)
-    state = {name: zeros for name in ("momentum", "second", "best_delta")}
-    numbers = {f"weight_{name}": weight for name in constraints}
-    numbers |= {f"scale_{name}": value for name, value in (scale or {}).items()} | {"best_distance": np.inf}
-    return {
-        "delta": delta,
-        "step": scalar,
-        **state,
-        **{name: np.float32(v) * (scalar + 1) for name, v in numbers.items()},
-    }
+    numbers = {f"weight_{bound.measure}": bound.weight for bound in objective.bounds}
+    numbers |= {f"scale_{name}": value for name, value in (scale or {}).items()}
+    state = {name: scalar if name in _SCALARS else zeros for name in _state(objective)} | {"delta": delta}
+    if "best_score" in state:
+        numbers["best_score"] = np.inf
+    return state | {name: np.float32(value) * (scalar + 1) for name, value in numbers.items()}
 
 
-def _constraint_values(
-    tape: Tape, nets: Nets, x: ir.Value, delta: ir.Value, known: Mapping[str, ir.Value], constraints: Sequence[str]
-) -> dict[str, ir.Value]:
-    values: dict[str, ir.Value] = {}
-    if "lpips" in constraints and nets.perceptual is not None:
-        maps = tape.splice(nets.perceptual, {"image": x})
-        with tape.scope("lpips", precision="fp32"):
-            values["lpips"] = terms.lpips(tape, list(maps.values()), [known[name] for name in maps])
-    with tape.scope("visibility", precision="fp32"):
-        if "visibility" in constraints:
-            values["visibility"] = terms.visibility(tape, x, known)
-    with tape.scope("structure", precision="fp32"):
-        if "structure" in constraints:
-            values["structure"] = terms.structure(tape, delta, known)
-    return values
+def keeps_best(objective: Objective) -> bool:
+    """Whether the step looks for the best δ: scores of different views cannot be compared."""
+    return objective.features.direction == "between" or (objective.finish == "fit" and not objective.features.views)
+
+
+def _state(objective: Objective) -> tuple[str, ...]:
+    best = ("best_delta", "best_score") if keeps_best(objective) else ()
+    return ("delta", *update.carried(objective.update), "step", *best)
+
+
+def _shares(nets: Nets) -> tuple[float, ...]:
+    """The encoders' weights with a sum of squares of one: gradients of unit RMS that have nothing in common add so."""
+    weights = np.array(nets.weights or [1.0] * len(nets.encoders))
+    return tuple(float(w) for w in weights / np.sqrt(np.sum(weights**2)))
 
 
 def _unit_rms(graph: ir.Graph, value: ir.Value, wrt: ir.Value, scale: ir.Value | None) -> tuple[ir.Value, ir.Value]:
@@ -212,58 +197,39 @@ def _skip_overflow(
     return {**kept, **halved}
 
 
-def _descend(
-    tape: Tape,
-    update: Update,
-    gradient: ir.Value,
-    state: Mapping[str, ir.Value],
-    cap: ir.Value,
-    picture: ir.Value,
-    steps: ir.Value,
-) -> dict[str, ir.Value]:
-    count = tape.Add(state["step"], 1.0)
-    second = tape.Add(
-        tape.Mul(state["second"], update.memory), tape.Mul(tape.Mul(gradient, gradient), 1 - update.memory)
-    )
-    unbias = tape.Sub(1.0, tape.Pow(tape.constant(np.float32(update.memory)), count))
-    root = tape.Sqrt(tape.Div(second, unbias))
-    momentum = tape.Add(
-        tape.Mul(state["momentum"], update.momentum), tape.Div(gradient, tape.Add(root, update.damping))
-    )
-    phase = tape.Min(tape.Div(state["step"], steps), 1.0)
-    fall = tape.Mul(tape.Add(tape.Cos(tape.Mul(phase, float(np.pi))), 1.0), 0.5 * update.rate)
-    moved = tape.Sub(state["delta"], tape.Mul(tape.Mul(cap, fall), momentum))
-    capped = tape.Max(tape.Min(moved, cap), tape.Neg(cap))
-    inside = tape.Max(tape.Min(capped, tape.Sub(1.0, picture)), tape.Neg(picture))
-    return {"delta": inside, "momentum": momentum, "second": second, "step": count}
+def _score(
+    tape: Tape, graph: ir.Graph, seen: Seen, values: Mapping[str, ir.Value], limits: Mapping[str, ir.Value]
+) -> tuple[ir.Value, ir.Value | None]:
+    """What is least at the best δ, and whether a δ may be it at all."""
+    if seen.hinge is not None:  # the shortest δ that is nearer the target
+        return values["l2"], tape.LessOrEqual(seen.hinge, 0.0)
+    score: ir.Value | None = None
+    for name, distance in seen.distances.items():
+        whole = graph_input(graph, name.replace("distance", "whole"), ())
+        part = tape.Div(distance, whole)
+        score = part if score is None else tape.Add(score, part)
+    inside: ir.Value | None = None
+    for name, value in values.items():
+        kept = tape.LessOrEqual(value, limits[name])
+        inside = kept if inside is None else tape.And(inside, kept)
+    assert score is not None
+    return tape.Mul(score, seen.sign / len(seen.distances)), inside
 
 
 def _keep_best(
-    tape: Tape,
-    state: Mapping[str, ir.Value],
-    delta: ir.Value,
-    distance: ir.Value,
-    values: Mapping[str, ir.Value],
-    limits: Mapping[str, ir.Value],
+    tape: Tape, state: Mapping[str, ir.Value], delta: ir.Value, score: ir.Value, inside: ir.Value | None
 ) -> dict[str, ir.Value]:
-    """The δ of least distance among those inside every limit."""
-    better = tape.Less(distance, state["best_distance"])
-    for name, value in values.items():
-        better = tape.And(better, tape.LessOrEqual(value, limits[name]))
+    better = tape.Less(score, state["best_score"])
+    if inside is not None:
+        better = tape.And(better, inside)
     return {
         "best_delta": tape.Where(better, delta, state["best_delta"]),
-        "best_distance": tape.Where(better, distance, state["best_distance"]),
+        "best_score": tape.Where(better, score, state["best_score"]),
     }
 
 
 def _graph(name: str) -> ir.Graph:
     return ir.Graph(inputs=[], outputs=[], nodes=[], opset_imports={"": OPSET}, name=name)
-
-
-def _input(graph: ir.Graph, name: str, shape: Sequence[int]) -> ir.Value:
-    value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT))
-    graph.inputs.append(value)
-    return value
 
 
 def _finish(graph: ir.Graph, tape: Tape, named: Mapping[str, ir.Value]) -> ir.Model:

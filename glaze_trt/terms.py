@@ -1,6 +1,8 @@
 """The terms of the objective as graph pieces: each takes values on a tape and returns a scalar value.
 
-    features      how far the encoder's view is from the target's
+    features      how far an extractor's view is from another
+    l2            the length of δ
+    dssim         (1 − SSIM) / 2
     lpips         learned perceptual distance (Zhang et al., CVPR 2018)
     visibility    SSIMULACRA2's error, in XYB over six octaves
     structure     contrast-structure of SSIM over three octaves of opponent colours
@@ -18,6 +20,7 @@ import onnx_ir as ir
 from ssimulacra2.ssimulacra2 import kOpsinAbsorbanceMatrix, weights
 
 from engine.tape import Tape, dims
+from glaze_trt.objective import Metric
 
 Named = dict[str, ir.Value]
 
@@ -38,13 +41,65 @@ _OCTAVE_WEIGHT = (1.0, 0.7, 0.4)
 _STABILISER = 3e-4
 """SSIM's C₂, in squared units of [0,1]."""
 
+_C1, _C2 = 0.01**2, 0.03**2
+"""SSIM's constants, in squared units of [0,1]."""
+
+_LEAST = 1e-12
+"""Keeps roots and quotients away from zero."""
+
 _NEGLIGIBLE = 0.01
 """SSIMULACRA2 has 108 weights from 0.0001 to 225; those below this move a score by under 0.01 and are left out."""
 
 
-def features(t: Tape, latent: ir.Value, target: ir.Value) -> ir.Value:
-    """Mean squared distance of two latents of one shape."""
-    return _mean_square(t, t.Sub(latent, target))
+def features(t: Tape, ours: ir.Value, theirs: ir.Value, metric: Metric) -> ir.Value:
+    """The distance of two features of one shape; `theirs` is what a relative one is relative to."""
+    if metric == "cosine":
+        shared = _sum(t, t.Mul(ours, theirs))
+        return t.Sub(1.0, t.Div(shared, t.Sqrt(t.Mul(_sum_square(t, ours), _sum_square(t, theirs)))))
+    gap = t.Sub(ours, theirs)
+    if metric == "mean-squared":
+        return _mean_square(t, gap)
+    square = _sum_square(t, gap)
+    if metric.startswith("relative"):
+        square = t.Div(square, t.Add(_sum_square(t, theirs), _LEAST))
+    return t.Sqrt(t.Add(square, _LEAST)) if metric in ("l2", "relative") else square
+
+
+def unit(t: Tape, feature: ir.Value) -> ir.Value:
+    """A feature of length 1."""
+    return t.Div(feature, t.Sqrt(t.Add(_sum_square(t, feature), _LEAST)))
+
+
+def l2(t: Tape, delta: ir.Value) -> ir.Value:
+    """Σ δ²."""
+    return _sum_square(t, delta)
+
+
+def dssim_reference(t: Tape, x: ir.Value) -> Named:
+    """Local means and variances of the original's channels."""
+    mean = _blur(t, x)
+    return {"dssim_mean": mean, "dssim_variance": t.Sub(_blur(t, t.Mul(x, x)), t.Mul(mean, mean))}
+
+
+def dssim(t: Tape, x: ir.Value, picture: ir.Value, reference: Mapping[str, ir.Value]) -> ir.Value:
+    """(1 − SSIM) / 2 of RGB in [0,1] (Wang et al., IEEE TIP 2004), as Fawkes bounds it."""
+    mean, variance = reference["dssim_mean"], reference["dssim_variance"]
+    ours = _blur(t, x)
+    spread = t.Sub(_blur(t, t.Mul(x, x)), t.Mul(ours, ours))
+    shared = t.Sub(_blur(t, t.Mul(x, picture)), t.Mul(ours, mean))
+    light = t.Div(t.Add(t.Mul(t.Mul(ours, mean), 2.0), _C1), t.Add(t.Add(t.Mul(ours, ours), t.Mul(mean, mean)), _C1))
+    same = t.Div(t.Add(t.Mul(shared, 2.0), _C2), t.Add(t.Add(spread, variance), _C2))
+    return t.Mul(t.Sub(1.0, _mean(t, t.Mul(light, same))), 0.5)
+
+
+def gaussian(t: Tape, x: ir.Value, radius: int, sigma: float) -> ir.Value:
+    """A Gaussian over (2·radius+1)², depthwise and separable, zeros outside."""
+    taps = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
+    channels = dims(x)[1]
+    kernel = np.tile((taps / taps.sum()).astype(np.float32), (channels, 1))
+    row, column = kernel[:, None, None, :], kernel[:, None, :, None]
+    wide = t.Conv(x, row, group=channels, pads=[0, radius, 0, radius])
+    return t.Conv(wide, column, group=channels, pads=[radius, 0, radius, 0])
 
 
 def lpips(t: Tape, maps: Sequence[ir.Value], reference: Sequence[ir.Value]) -> ir.Value:
@@ -192,13 +247,8 @@ def _octaves(t: Tape, x: ir.Value, count: int) -> list[ir.Value]:
 
 
 def _blur(t: Tape, x: ir.Value) -> ir.Value:
-    """Gaussian of σ 1.5 px over 11×11, depthwise and separable, zeros outside."""
-    taps = np.exp(-(np.arange(-_RADIUS, _RADIUS + 1) ** 2) / (2 * _SIGMA**2))
-    kernel = np.tile((taps / taps.sum()).astype(np.float32), (dims(x)[1], 1))
-    channels = dims(x)[1]
-    row, column = kernel[:, None, None, :], kernel[:, None, :, None]
-    wide = t.Conv(x, row, group=channels, pads=[0, _RADIUS, 0, _RADIUS])
-    return t.Conv(wide, column, group=channels, pads=[_RADIUS, 0, _RADIUS, 0])
+    """Gaussian of σ 1.5 px over 11×11, as SSIM and SSIMULACRA2 use it."""
+    return gaussian(t, x, _RADIUS, _SIGMA)
 
 
 def _pointwise(matrix: np.ndarray) -> np.ndarray:
@@ -211,3 +261,11 @@ def _mean(t: Tape, x: ir.Value) -> ir.Value:
 
 def _mean_square(t: Tape, x: ir.Value) -> ir.Value:
     return _mean(t, t.Mul(x, x))
+
+
+def _sum(t: Tape, x: ir.Value) -> ir.Value:
+    return t.ReduceSum(x, list(range(len(dims(x)))), keepdims=0)
+
+
+def _sum_square(t: Tape, x: ir.Value) -> ir.Value:
+    return _sum(t, t.Mul(x, x))

@@ -67,6 +67,8 @@ class Manifest:
     """Smallest height and width."""
     size: tuple[int, int] | None = None
     """Height and width where the network takes one size only."""
+    ports: tuple[str, str] | None = None
+    """The names of the graph's input and output, where they are not those of its kind."""
     source: str = ""
     licence: str | None = None
     sha256: str | None = None
@@ -99,6 +101,8 @@ class Manifest:
             values["input_range"] = ",".join(f"{float(bound):g}" for bound in values["input_range"])
         if isinstance(values.get("size"), list):
             values["size"] = tuple(values["size"])
+        if isinstance(values.get("ports"), list):
+            values["ports"] = tuple(values["ports"])
         values.setdefault("fp16", values.get("latent_space") != "sdxl")  # before it was written down
         return cls(**values)
 
@@ -211,7 +215,7 @@ def _verified(model: ModelFile) -> ModelFile:
 
 
 def _bare(path: Path, kind: Kind) -> ModelFile:
-    """A file without a manifest: taken as it is where its ends have the right names."""
+    """A file without a manifest: one that has the right names, or an extractor with one input and one output."""
     try:
         graph = onnx.load(path, load_external_data=False).graph
     except Exception as error:  # protobuf's errors are its own and have no public root
@@ -221,17 +225,27 @@ def _bare(path: Path, kind: Kind) -> ModelFile:
     weights = {tensor.name for tensor in graph.initializer}
     inputs = {value.name: value for value in graph.input if value.name not in weights}
     source, result = _PORTS[kind]
-    if set(inputs) != {source} or result not in {value.name for value in graph.output}:
-        raise ModelError(
-            f"{path}: no manifest, and not an input `{source}` with an output `{result}`; bring an extractor in with "
-            "`glaze-trt export NAME --onnx FILE --input-range 0,1`"
-        )
+    outputs = [value.name for value in graph.output]
+    ports = None
+    if set(inputs) != {source} or result not in outputs:
+        if kind != "encoder" or len(inputs) != 1 or len(outputs) != 1 or not _takes_pictures(*inputs.values()):
+            raise ModelError(
+                f"{path}: no manifest, and not one input (B, 3, H, W) with one output; bring an extractor in with "
+                "`glaze-trt export NAME --onnx FILE --input-range 0,1`"
+            )
+        source = next(iter(inputs))
+        ports = (source, outputs[0])
     axes = inputs[source].type.tensor_type.shape.dim[2:]
     fixed = tuple(axis.dim_value for axis in axes)
     size = (fixed[0], fixed[1]) if len(fixed) == 2 and all(fixed) else None
     multiple = 8 if kind == "encoder" and size is None else 1
-    manifest = Manifest(path.stem, kind, multiple=multiple, minimum=multiple, size=size, source=path.name)
+    manifest = Manifest(path.stem, kind, multiple=multiple, minimum=multiple, size=size, ports=ports, source=path.name)
     return ModelFile(path.stem, kind, path, manifest)
+
+
+def _takes_pictures(value: onnx.ValueInfoProto) -> bool:
+    axes = value.type.tensor_type.shape.dim
+    return len(axes) == 4 and axes[1].dim_value == 3
 
 
 def _not_found(name: str, kind: Kind) -> str:
