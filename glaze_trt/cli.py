@@ -105,7 +105,9 @@ def cloak(
     seed: Seed = 0,
     engine: EngineOption = Engine.auto,
     precision: Annotated[Precision, typer.Option(help="What convolutions are computed in.")] = Precision.auto,
-    device: Annotated[str, typer.Option(help="Which GPU, where one is used: cuda:1 is the second.")] = "cuda:0",
+    device: Annotated[
+        str | None, typer.Option(help="Which GPU: cuda:1 is the second (default: the first).", show_default=False)
+    ] = None,
     engines: Annotated[Path | None, typer.Option(help="Folder made by `glaze-trt build`, looked into first.")] = None,
     sheet: Annotated[str | None, typer.Option(help="Contact sheet: a PNG file, or a folder/.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
@@ -161,8 +163,11 @@ class _Outcome:
 def _run_all(planned: list[jobs.Job], settings: jobs.Settings, *, as_json: bool, debug: bool) -> _Outcome:
     """Every picture in turn; a bad one is reported and the others still done."""
     outcome = _Outcome()
-    with Bar() as bar, Stop(bar.say) as stop:
-        cloaker = jobs.make_cloaker(settings, bar.building)
+    with Bar() as bar, Stop(bar.say, bar.leave) as stop:
+
+        def building(phase: str, share: float) -> None:
+            bar.building(phase, share)
+            stop.building(phase, share)
 
         def on_step(info: StepInfo) -> None:
             bar.on_step(info)
@@ -172,10 +177,12 @@ def _run_all(planned: list[jobs.Job], settings: jobs.Settings, *, as_json: bool,
             bar.doing(stage)
             stop.check()
 
+        options = jobs.make_options(settings, building)
+        cloaker = jobs.make_cloaker(settings, options)
         for job in planned:
             bar.begin(job.input.name)
             try:
-                report = jobs.run(job, settings, cloaker, on_step=on_step, doing=doing)
+                report = jobs.run(job, settings, cloaker, options, on_step=on_step, doing=doing)
             except KeyboardInterrupt:
                 return replace(outcome, interrupted=True)
             except Exception as error:  # whatever it is, it must not lose the other pictures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from glaze_trt import console, doctor
 from glaze_trt.console import Debug, Json, failing_clearly
 from glaze_trt.errors import UsageError
 from glaze_trt.progress import Bar
+from glaze_trt.stop import Stop
 
 app = typer.Typer()
 
@@ -40,15 +42,17 @@ def build(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the engines.")],
     engine: Annotated[Builder, typer.Option(help="tensorrt-rtx needs no GPU to build.")] = Builder.rtx,
     size: Annotated[list[str] | None, typer.Option(help="Pictures as 512 or 768x512, width first; repeatable.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Of the encoder and its backward; the step takes one.")] = 1,
-    perceptual: Annotated[str, typer.Option(help="Net for LPIPS in the step.")] = "tiny",
+    batch: Annotated[int, typer.Option(min=1, help="Of the companion pair; a cloak takes one.")] = 1,
+    perceptual: Annotated[str, typer.Option(help="Net for LPIPS: tiny, alex, vgg, squeeze, or .onnx.")] = "tiny",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or mixed.")] = "auto",
     capability: Annotated[
         list[str] | None,
-        typer.Option("--compute-capability", help="GPUs to build for, as 8.9; repeatable (default: the one here)."),
+        typer.Option(
+            "--compute-capability", help="GPUs to build for, as 8.9 or sm89; repeatable (default: the one here)."
+        ),
     ] = None,
     level: Annotated[int | None, typer.Option(min=0, max=5, help="How long to look for fast kernels.")] = None,
-    workspace: Annotated[float | None, typer.Option(min=0.01, help="GiB of scratch memory at most.")] = None,
+    workspace: Annotated[float | None, typer.Option(min=0.01, max=4096, help="GiB of scratch memory at most.")] = None,
     tiling: Annotated[Tiling, typer.Option(help="Try to keep tensors in the GPU's cache.")] = Tiling.none,
     strip: Annotated[bool, typer.Option("--strip", help="Leave weights out; they are put back on loading.")] = False,
     as_json: Json = False,
@@ -67,12 +71,21 @@ def build(
                 level=level,
                 workspace=None if workspace is None else int(workspace * 2**30),
                 tiling=tiling.value,
-                capabilities=tuple(capability or ()),
+                capabilities=tuple(building.capability(text) for text in capability or ()),
                 strip=strip,
             ),
         )
-        with Bar() as bar:
-            rows = building.run(order, output, bar.begin, bar.building)
+        with Bar() as bar, Stop(bar.say, bar.leave) as stop:
+
+            def begin(name: str) -> None:
+                bar.begin(name)
+                stop.check()
+
+            def progress(phase: str, share: float) -> None:
+                bar.building(phase, share)
+                stop.building(phase, share)
+
+            rows = building.run(order, output, begin, progress)
         if as_json:
             console.document({"folder": str(output), "engines": rows})
         else:
@@ -104,10 +117,10 @@ def read_size(text: str) -> tuple[int, int]:
     Raises:
         UsageError: it is neither.
     """
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and (height or width).isdigit() and int(width) and int(height or width)):
+    found = re.fullmatch(r"([1-9][0-9]{0,5})(?:x([1-9][0-9]{0,5}))?", text.strip().lower())
+    if found is None:
         raise UsageError(f"--size {text}: give 512, or WIDTHxHEIGHT as 768x512")
-    return int(height or width), int(width)
+    return int(found[2] or found[1]), int(found[1])
 
 
 def _seconds(value: float | None) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -21,6 +22,8 @@ from engine.errors import EngineError
 from glaze_trt.errors import GlazeError
 
 INTERRUPTED = 130
+
+_INTERRUPTION = "interrupted; nothing was left half-written"
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
@@ -33,7 +36,7 @@ def failing_clearly(*, as_json: bool, debug: bool) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say("interrupted; nothing was left half-written")
+        say(_INTERRUPTION)
         raise typer.Exit(INTERRUPTED) from None
     except (typer.Exit, typer.Abort):
         raise
@@ -55,6 +58,13 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, GlazeError | EngineError):
         return text
     return f"unforeseen {type(error).__name__}: {text or 'no message'} (add --debug to see where)"
+
+
+def leave() -> NoReturn:
+    """End as interrupted from any thread, with the main one in code that does not return."""
+    say(_INTERRUPTION)
+    sys.stdout.flush()
+    os._exit(INTERRUPTED)
 
 
 def say(line: str) -> None:

@@ -18,14 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import Options
-from engine.runtime.driver import parse_device
+from engine import Options, shipped
+from engine.errors import BackendError
+from engine.runtime.driver import open_driver, parse_device
+from engine.runtime.select import BACKENDS
 from glaze_trt import atomic, fit, models, picture, report, styles
 from glaze_trt.cloak import Cloaker, make_objective
 from glaze_trt.errors import OutputError, UsageError
 from glaze_trt.evaluate import Judge
 from glaze_trt.picture import Picture
 from glaze_trt.result import StepInfo
+
+_ON_PROCESSORS = frozenset(backend.name for backend in BACKENDS if not backend.needs_gpu)
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Settings:
     seed: int = 0
     engine: str = "auto"
     precision: str = "auto"
-    device: str = "cuda:0"
+    device: str | None = None
     engines: Path | None = None
     overwrite: bool = False
 
@@ -93,19 +97,30 @@ def plan(inputs: Sequence[Path], output: str | None, sheet: str | None) -> list[
     return jobs
 
 
-def make_cloaker(settings: Settings, building: Callable[[str, float], None] | None = None) -> Cloaker:
-    """The engines for a run; they are kept from one picture to the next of the same size.
+def make_options(settings: Settings, building: Callable[[str, float], None] | None = None) -> Options:
+    """How engines are made and where they run; what was asked for and is not there is found out before any work.
 
     Args:
         settings: what holds for every picture.
-        building: told how far a long build is.
+        building: told how far a long build is; what it raises ends the build.
+
+    Raises:
+        UsageError: no device is called that, or the folder of engines is none.
+        BackendError: there is no such GPU here.
+    """
+    if settings.engines is not None:
+        _check_engines(settings.engines)
+    device = 0 if settings.device is None else _gpu(settings.device, settings.engine)
+    return Options(device=device, shipped=settings.engines, progress=building)
+
+
+def make_cloaker(settings: Settings, options: Options) -> Cloaker:
+    """The engines for a run; they are kept from one picture to the next of the same size.
 
     Raises:
         ModelError: there is no such model.
-        BackendError: no such device.
     """
     objective = make_objective(settings.intensity, steps=settings.steps)
-    options = Options(device=parse_device(settings.device), shipped=settings.engines, progress=building)
     return Cloaker(
         settings.model,
         settings.perceptual,
@@ -120,6 +135,7 @@ def run(
     job: Job,
     settings: Settings,
     cloaker: Cloaker,
+    options: Options,
     on_step: Callable[[StepInfo], None] | None = None,
     doing: Callable[[str], None] = lambda what: None,
 ) -> dict[str, Any]:
@@ -128,7 +144,8 @@ def run(
     Args:
         job: the picture and where it goes.
         settings: what holds for every picture.
-        cloaker: the engines that `make_cloaker(settings)` made.
+        cloaker: what `make_cloaker` made.
+        options: what it was made with.
         on_step: called after each step of the optimisation.
         doing: called with a word or two before each other stage.
 
@@ -165,7 +182,13 @@ def run(
         "seed": settings.seed,
         "bytes": len(fitted.data),
         **fitted.measures.as_dict(),
-        "notes": [*made.get("notes", ()), *source.notes, *fitted.notes, *_unmoved(fitted)],
+        "notes": [
+            *made.get("notes", ()),
+            *source.notes,
+            *fitted.notes,
+            *_unmoved(fitted),
+            *_unused(settings, made["engine"]),
+        ],
         "demonstration": any(n.model.manifest.demonstration for n in (cloaker.encoder, cloaker.perceptual)),
     }
     made["seconds"] = {
@@ -179,7 +202,8 @@ def run(
         doing("contact sheet")
         seen = report.Views(source.levels, fitted.levels, target)
         note = demonstration_note(settings.model, settings.perceptual)
-        sheet = report.of_run(seen, report.model_views(cloaker.encoder, seen, made["engine"]), made, note)
+        views = report.model_views(cloaker.encoder, seen, made["engine"], options)
+        sheet = report.of_run(seen, views, made, note)
         report.save_sheet(job.sheet, sheet)
         made["sheet"] = str(job.sheet)
     return made
@@ -221,6 +245,36 @@ def _unmoved(fitted: fit.Fitted) -> list[str]:
     if fitted.measures.linf > 0:
         return []
     return ["the picture is unchanged: no cloak was found inside the budget; try more --steps or --intensity high"]
+
+
+def _unused(settings: Settings, engine_name: str) -> list[str]:
+    """What was asked of a GPU, where a processor did the work."""
+    given = {"--device": settings.device, "--engines": settings.engines}
+    if engine_name not in _ON_PROCESSORS:
+        return []
+    return [
+        f"{option} {value} was not used: {engine_name} runs on the processor; see `glaze-trt doctor`"
+        for option, value in given.items()
+        if value is not None
+    ]
+
+
+def _check_engines(folder: Path) -> None:
+    try:
+        shipped.check(folder)
+    except BackendError as error:
+        raise UsageError(f"--engines {error}") from error
+
+
+def _gpu(device: str, engine_name: str) -> int:
+    """The number of a GPU that was asked for: it must be here, or the processor would do the work unasked."""
+    try:
+        number = parse_device(device)
+    except BackendError as error:
+        raise UsageError(str(error)) from error
+    if engine_name not in _ON_PROCESSORS:
+        open_driver(number).close()
+    return number
 
 
 def _is_folder(path: str) -> bool:

@@ -153,7 +153,10 @@ def weighed(tape: Tape, parts: Sequence[ir.Value], weights: Sequence[float]) -> 
 
 
 def graph_input(graph: ir.Graph, name: str, shape: Sequence[int]) -> ir.Value:
-    """A new float32 input of a graph."""
+    """The float32 input of a graph with this name; made if there is none yet."""
+    for known in graph.inputs:
+        if known.name == name:
+            return known
     value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT))
     graph.inputs.append(value)
     return value

@@ -74,6 +74,7 @@ class Features:
         blurred: the extractor also sees the picture through a Gaussian (7×7, σ 3), and both count.
         views: transformations of which the extractors see one after another (`glaze_trt.views`).
         weight: of the features' term in a loss whose gradients are not normalised.
+        balance: how much more an encoder weighs that lags: its weight goes as this power of the distance that is left.
     """
 
     direction: Direction = "toward"
@@ -83,6 +84,7 @@ class Features:
     blurred: bool = False
     views: tuple[str, ...] = ()
     weight: float = 1.0
+    balance: float = 4.0
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from glaze_trt import console
 from glaze_trt.result import StepInfo
 
 
@@ -58,6 +59,11 @@ class Bar:
     def say(self, line: str) -> None:
         """One line on stderr, above the bar."""
         self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def leave(self) -> None:
+        """Take the bar away and end the process as interrupted; from another thread than the one that shows it."""
+        self._progress.stop()
+        console.leave()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+import engine
 from glaze_trt import atomic, models
 from glaze_trt.evaluate import Network
 
@@ -46,19 +47,32 @@ class Views:
     target: Levels
 
 
-def model_views(encode: Network, pictures: Views, engine_name: str = "auto") -> Views | None:
-    """The pictures as the encoder's own decoder rebuilds them from the latents; None where no decoder is at hand."""
-    encoder = encode.model
+def decoder_of(encoder: models.ModelFile) -> models.ModelFile | None:
+    """The decoder that turns an encoder's latents back into pictures; None where none is at hand."""
     space = encoder.manifest.latent_space
     fitting = [
         model
         for model in models.available()
         if model.kind == "decoder" and (model.name == encoder.name or (space and model.manifest.latent_space == space))
     ]
-    if not fitting:
+    return min(fitting, key=lambda model: (model.name != encoder.name, model.manifest.demonstration), default=None)
+
+
+def model_views(
+    encode: Network, pictures: Views, engine_name: str = "auto", options: engine.Options | None = None
+) -> Views | None:
+    """The pictures as the encoder's own decoder rebuilds them from the latents; None where no decoder is at hand.
+
+    Args:
+        encode: the encoder.
+        pictures: what it is shown.
+        engine_name: what runs the decoder.
+        options: how, as the encoder's.
+    """
+    nearest = decoder_of(encode.model)
+    if nearest is None:
         return None
-    nearest = min(fitting, key=lambda model: (model.name != encoder.name, model.manifest.demonstration))
-    decode = Network(nearest, engine_name)
+    decode = Network(nearest, engine_name, options)
     height, width = pictures.before.shape[:2]
 
     def rebuilt(levels: Levels) -> Levels:

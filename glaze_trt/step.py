@@ -90,7 +90,7 @@ def step(nets: Nets, objective: Objective, constants: Mapping[str, Sequence[int]
             pulls[name], rms[name] = _unit_rms(graph, value, delta, loss_scale.get(name))
         tape = Tape(graph)
         with tape.scope("update", precision="fp32"):
-            pull = weighed(tape, [pulls[name] for name in seen.terms], _shares(nets))
+            pull = _pull(tape, graph, nets, objective, seen, pulls)
             for name in values:
                 pull = tape.Add(pull, tape.Mul(pulls[name], weights[name]))
     else:
@@ -165,10 +165,24 @@ def _state(objective: Objective) -> tuple[str, ...]:
     return ("delta", *update.carried(objective.update), "step", *best)
 
 
-def _shares(nets: Nets) -> tuple[float, ...]:
-    """The encoders' weights with a sum of squares of one: gradients of unit RMS that have nothing in common add so."""
-    weights = np.array(nets.weights or [1.0] * len(nets.encoders))
-    return tuple(float(w) for w in weights / np.sqrt(np.sum(weights**2)))
+def _pull(
+    tape: Tape, graph: ir.Graph, nets: Nets, objective: Objective, seen: Seen, pulls: Mapping[str, ir.Value]
+) -> ir.Value:
+    """The features' gradient: those of several encoders weighed by what is left of each one's way, to move them alike.
+
+    Gradients of unit RMS that have nothing in common add as squares do, so the squares of the weights add up to one.
+    """
+    if len(seen.terms) == 1:
+        (name,) = seen.terms
+        return pulls[name]
+    weights: list[ir.Value] = []
+    for name, given in zip(seen.terms, nets.weights or [1.0] * len(seen.terms), strict=True):
+        left = tape.Div(seen.distances[name], graph_input(graph, name.replace("distance", "whole"), ()))
+        power = 0.5 * objective.features.balance * (-1.0 if objective.features.direction == "away" else 1.0)
+        weights.append(tape.Mul(tape.Exp(tape.Mul(tape.Log(tape.Max(left, _TINY)), power)), given))
+    length = tape.Sqrt(weighed(tape, [tape.Mul(weight, weight) for weight in weights], ()))
+    parts = [tape.Mul(pulls[name], tape.Div(weight, length)) for name, weight in zip(seen.terms, weights, strict=True)]
+    return weighed(tape, parts, ())
 
 
 def _unit_rms(graph: ir.Graph, value: ir.Value, wrt: ir.Value, scale: ir.Value | None) -> tuple[ir.Value, ir.Value]:
@@ -205,8 +219,7 @@ def _score(
         return values["l2"], tape.LessOrEqual(seen.hinge, 0.0)
     score: ir.Value | None = None
     for name, distance in seen.distances.items():
-        whole = graph_input(graph, name.replace("distance", "whole"), ())
-        part = tape.Div(distance, whole)
+        part = tape.Div(distance, graph_input(graph, name.replace("distance", "whole"), ()))
         score = part if score is None else tape.Add(score, part)
     inside: ir.Value | None = None
     for name, value in values.items():

@@ -2,25 +2,41 @@
 
 An exception thrown into a running engine would free memory that the engine still writes to. So the first Ctrl-C is
 only noted and said, and `check`, called between steps and stages, ends the run. A second one ends it at once.
+
+A builder of engines may be in its own code for minutes, in which Python takes no signal. So a thread listens too: it
+answers at once, and where a builder does not return within a moment, it ends the process. Lost by that are the engine
+in the making and a document that `--json` had yet to print. No file is written while a builder works: none is cut off.
 """
 
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
+PATIENCE = 1.0
+"""Seconds that a builder gets to return by itself."""
+
 
 class Stop:
     """While it is open, Ctrl-C is noted; outside the main thread, and where none is open, all is as always."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        """Take what tells the person that it was heard."""
-        self._say = say
+    def __init__(self, say: Callable[[str], None], leave: Callable[[], None]) -> None:
+        """Take what a person and the process are told.
+
+        Args:
+            say: tells the person that it was heard.
+            leave: called in another thread, with the builder still busy: ends the process, and does not return.
+        """
+        self._say, self._leave = say, leave
         self._asked = False
+        self._building = False
+        self._closed = threading.Event()
         self._previous: Any = None
+        self._listener: _Listener | None = None
 
     def check(self) -> None:
         """End the run here if that was asked for.
@@ -28,24 +44,68 @@ class Stop:
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed since the start.
         """
+        self._building = False
         if self._asked:
             raise KeyboardInterrupt
+
+    def building(self, phase: str, share: float) -> None:
+        """`check` for a builder to call, which is busy from then on until it has come to a share of 1.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed since the start.
+        """
+        self.check()
+        self._building = share < 1
 
     def __enter__(self) -> Stop:
         """Take over Ctrl-C."""
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGINT, self._note)
+            self._listener = _Listener(self._heard)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give it back."""
-        if self._previous is not None:
+        self._closed.set()
+        if self._listener is not None:
+            self._listener.close()
             signal.signal(signal.SIGINT, self._previous)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        """In the main thread, when it is next in Python code."""
+        if self._asked and not self._building:  # nothing may be raised through a builder's own frames
             raise KeyboardInterrupt
         self._asked = True
-        self._say("stopping at the next step; Ctrl-C again stops at once")
+
+    def _heard(self, times: int) -> None:
+        """In the listener's thread, at once."""
+        if times == 1:
+            self._say("stopping at the next step; Ctrl-C again stops at once")
+        if self._building and not self._closed.wait(PATIENCE) and self._building:
+            self._leave()
+
+
+class _Listener:
+    """A thread that Ctrl-C reaches while the main one is in compiled code; Python writes signals to a socket for it."""
+
+    def __init__(self, heard: Callable[[int], None]) -> None:
+        self._read, self._write = socket.socketpair()
+        self._write.setblocking(False)
+        self._previous = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._listen, args=(heard,), name="Ctrl-C", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        signal.set_wakeup_fd(self._previous)
+        self._write.close()
+        self._thread.join()
+        self._read.close()
+
+    def _listen(self, heard: Callable[[int], None]) -> None:
+        times = 0
+        while number := self._read.recv(1):
+            if number[0] == signal.SIGINT:
+                times += 1
+                heard(times)

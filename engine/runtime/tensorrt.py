@@ -217,7 +217,8 @@ class TensorRtProgram(CudaProgram[Any]):
     def enqueue(self, bound: Any, stream: int) -> None:
         """One step on a stream."""
         if not bound.execute_async_v3(stream):
-            raise BackendError(f"{self.engine} failed while running: {'; '.join(errors(self._log, self._start)) or 'no reason given'}")
+            said = "; ".join(errors(self._log, self._start)) or "no reason was given"
+            raise BackendError(f"{self.engine} failed while running: {said}")
 
     def warmed(self) -> None:
         """After the first steps: keeps the kernels that TensorRT-RTX compiled for this GPU."""

@@ -15,14 +15,34 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from glaze_trt.errors import StyleError
+from glaze_trt.styles.charcoal import charcoal
 from glaze_trt.styles.cubism import cubism
+from glaze_trt.styles.engraving import engraving
+from glaze_trt.styles.fauvism import fauvism
 from glaze_trt.styles.impasto import impasto
+from glaze_trt.styles.linocut import linocut
+from glaze_trt.styles.mosaic import mosaic
 from glaze_trt.styles.pointillism import pointillism
+from glaze_trt.styles.stained_glass import stained_glass
+from glaze_trt.styles.ukiyo_e import ukiyo_e
+from glaze_trt.styles.watercolour import watercolour
 
 Array = NDArray[np.float32]
 
 _STYLES: Mapping[str, Callable[[Array, np.random.Generator], Array]] = MappingProxyType(
-    {"cubism": cubism, "impasto": impasto, "pointillism": pointillism}
+    {
+        "charcoal": charcoal,
+        "cubism": cubism,
+        "engraving": engraving,
+        "fauvism": fauvism,
+        "impasto": impasto,
+        "linocut": linocut,
+        "mosaic": mosaic,
+        "pointillism": pointillism,
+        "stained-glass": stained_glass,
+        "ukiyo-e": ukiyo_e,
+        "watercolour": watercolour,
+    }
 )
 
 DEFAULT = "impasto"

@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from engine.errors import BackendError
+from engine.runtime.driver import open_driver
 from glaze_trt import models, picture
 from glaze_trt.cli import app
 from tests.glaze_trt.scene import scene
@@ -121,6 +123,40 @@ def test_files_in_the_way(source: Path, tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == [mine]
     assert invoke("cloak", mine, "-o", mine, "--steps", 1, "--overwrite").exit_code == 0
     assert (picture.load(mine).levels != scene()).any()
+
+
+def test_engines_and_devices_that_are_not_there_are_found_before_any_work(source: Path, tmp_path: Path) -> None:
+    (empty := tmp_path / "empty").mkdir()
+    (broken := tmp_path / "broken").mkdir()
+    (broken / "engines.json").write_text("[")
+    for arguments, status, reason in (
+        (["--engines", tmp_path / "typo"], 2, f"{tmp_path / 'typo'}: there is no such folder"),
+        (["--engines", empty], 2, f"{empty}: has no engines.json"),
+        (["--engines", broken], 2, "cannot be read"),
+        (["--device", "gpu1"], 2, "no device 'gpu1'"),
+        (["--device", "cuda:99"], 1, "cuda:99" if has_gpu() else "NVIDIA GPU can be used"),
+    ):
+        result = invoke("cloak", source, "-o", tmp_path / "a.png", "--steps", 1, *arguments)
+        assert result.exit_code == status, arguments
+        assert reason in one_line(result)
+        assert not (tmp_path / "a.png").exists()
+
+
+def has_gpu() -> bool:
+    try:
+        open_driver().close()
+    except BackendError:
+        return False
+    return True
+
+
+def test_what_was_asked_of_a_gpu_is_said_not_to_be_used_on_a_processor(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "engines.json").write_text("{}")
+    on_processor = ["--engine", "onnxruntime", "--device", "cuda:1", "--engines", tmp_path]
+    result = invoke("cloak", source, "-o", tmp_path / "a.png", "--steps", 1, *on_processor)
+    assert result.exit_code == 0
+    assert "note: --device cuda:1 was not used" in result.stdout
+    assert f"note: --engines {tmp_path} was not used" in result.stdout
 
 
 def test_collisions_are_found_before_any_work(folder: Path, source: Path, tmp_path: Path) -> None:
