@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glaze_trt.errors import PictureError
-from glaze_trt.evaluate import Levels, Network
+from glaze_trt.network import Levels, Network
 from glaze_trt.objective import Features
 
 Array = NDArray[np.float32]
@@ -74,8 +74,8 @@ class Aim:
 
     @property
     def name(self) -> str:
-        """Of the model."""
-        return self.net.model.name
+        """Of the model, with the place it looks at."""
+        return self.net.model.name + ("" if self.net.box is None else " at {},{}".format(*self.net.box))
 
     def distance(self, image: Array) -> float:
         """Mean squared distance of a picture's features to the goal, to the original's, or to zero."""

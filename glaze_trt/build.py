@@ -28,7 +28,7 @@ from engine.tape import dims
 from glaze_trt import report
 from glaze_trt.cloak import Cloaker
 from glaze_trt.errors import UsageError
-from glaze_trt.evaluate import Network, padded_shape
+from glaze_trt.network import Network, padded_shape
 from glaze_trt.picture import MAX_PIXELS
 
 _BACKENDS = {backend.name: backend for backend in (TENSORRT, RTX)}

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from glaze_trt import cli_cache, cli_engines, console, jobs, models, picture, styles
+from glaze_trt import cli_cache, cli_cloak, cli_engines, console, handling, models, picture, report, styles
+from glaze_trt.cli_options import EngineName, EngineOption, Perceptual
 from glaze_trt.console import Debug, Json, failing_clearly
 from glaze_trt.errors import ModelError, UsageError
-from glaze_trt.evaluate import Judge, Network
-from glaze_trt.progress import Bar
-from glaze_trt.result import StepInfo
-from glaze_trt.stop import Stop
+from glaze_trt.evaluate import Judge
+from glaze_trt.network import Levels, Network
+from glaze_trt.objective import Objective
+from glaze_trt.styles import sheet
+from glaze_trt.targets import Targets, Wanted
 
 app = typer.Typer(
     name="glaze-trt",
@@ -28,48 +28,7 @@ app = typer.Typer(
 )
 
 
-class Intensity(StrEnum):
-    """How visible a cloak may be: SSIMULACRA2 at least 80, 70 or 50."""
-
-    low = "low"
-    default = "default"
-    high = "high"
-
-
-class Preset(StrEnum):
-    """Whose objective."""
-
-    glaze = "glaze"
-
-
-class Engine(StrEnum):
-    """What runs the networks."""
-
-    auto = "auto"
-    tensorrt = "tensorrt"
-    rtx = "tensorrt-rtx"
-    cuda = "onnxruntime-cuda"
-    openvino = "openvino"
-    onnxruntime = "onnxruntime"
-
-
-class Precision(StrEnum):
-    """What convolutions are computed in."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-    mixed = "mixed"
-
-
-Perceptual = Annotated[str, typer.Option(help="Net for LPIPS: tiny, alex, vgg, squeeze, or an .onnx file.")]
-Target = Annotated[Path | None, typer.Option("--target-image", help="Picture to move toward, in place of a style.")]
-Style = Annotated[str | None, typer.Option(help=f"Built-in style to move toward (default: {styles.DEFAULT}).")]
-Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")]
-EngineOption = Annotated[Engine, typer.Option("--engine", help="What runs the networks.")]
-
-
+app.add_typer(cli_cloak.app)
 app.add_typer(cli_engines.app)
 app.add_typer(cli_cache.app, name="cache")
 
@@ -88,117 +47,6 @@ def root(
 
 
 @app.command()
-def cloak(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures to cloak.", show_default=False)],
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", help="File, or folder/ (default: NAME.cloaked.png beside each).")
-    ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option(help="Encoder: tiny, sd-vae, sdxl-vae, taesd, ... or an .onnx file.")
-    ] = None,
-    perceptual: Perceptual = "tiny",
-    style: Style = None,
-    target_image: Target = None,
-    preset: Annotated[Preset, typer.Option(help="Whose objective.")] = Preset.glaze,
-    intensity: Annotated[Intensity, typer.Option(help="How visible the cloak may be.")] = Intensity.default,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the optimisation.", show_default=False)] = None,
-    seed: Seed = 0,
-    engine: EngineOption = Engine.auto,
-    precision: Annotated[Precision, typer.Option(help="What convolutions are computed in.")] = Precision.auto,
-    device: Annotated[
-        str | None, typer.Option(help="Which GPU: cuda:1 is the second (default: the first).", show_default=False)
-    ] = None,
-    engines: Annotated[Path | None, typer.Option(help="Folder made by `glaze-trt build`, looked into first.")] = None,
-    sheet: Annotated[str | None, typer.Option(help="Contact sheet: a PNG file, or a folder/.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Cloak pictures and measure the saved files."""
-    with failing_clearly(as_json=as_json, debug=debug):
-        if model is not None and len(model) > 1:
-            raise UsageError("several encoders at once are not possible yet; give one --model")
-        if style is not None and target_image is not None:
-            raise UsageError("--style and --target-image exclude each other")
-        if style is not None and style not in styles.available():
-            raise UsageError(f"no style is called '{style}'; the built-in ones are {', '.join(styles.available())}")
-        settings = jobs.Settings(
-            model=model[0] if model else "tiny",
-            perceptual=perceptual,
-            style=style,
-            target_image=target_image,
-            preset=preset.value,
-            intensity=intensity.value,
-            steps=steps,
-            seed=seed,
-            engine=engine.value,
-            precision=precision.value,
-            device=device,
-            engines=engines,
-            overwrite=overwrite,
-        )
-        note = jobs.demonstration_note(settings.model, settings.perceptual)
-        planned = jobs.plan(images, output, sheet)
-        outcome = _run_all(planned, settings, as_json=as_json, debug=debug)
-        if as_json:
-            shown = note if outcome.made else None
-            console.document({"pictures": outcome.made, "failures": outcome.failures, "note": shown})
-        elif outcome.made and note:
-            typer.echo(note)
-        if outcome.interrupted:
-            raise KeyboardInterrupt
-        if outcome.failures:
-            raise typer.Exit(1)
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """The reports of the pictures done, the inputs that failed with their lines, and whether a person stopped it."""
-
-    made: list[dict[str, Any]] = field(default_factory=list)
-    failures: list[dict[str, str]] = field(default_factory=list)
-    interrupted: bool = False
-
-
-def _run_all(planned: list[jobs.Job], settings: jobs.Settings, *, as_json: bool, debug: bool) -> _Outcome:
-    """Every picture in turn; a bad one is reported and the others still done."""
-    outcome = _Outcome()
-    with Bar() as bar, Stop(bar.say, bar.leave) as stop:
-
-        def building(phase: str, share: float) -> None:
-            bar.building(phase, share)
-            stop.building(phase, share)
-
-        def on_step(info: StepInfo) -> None:
-            bar.on_step(info)
-            stop.check()
-
-        def doing(stage: str) -> None:
-            bar.doing(stage)
-            stop.check()
-
-        options = jobs.make_options(settings, building)
-        cloaker = jobs.make_cloaker(settings, options)
-        for job in planned:
-            bar.begin(job.input.name)
-            try:
-                report = jobs.run(job, settings, cloaker, options, on_step=on_step, doing=doing)
-            except KeyboardInterrupt:
-                return replace(outcome, interrupted=True)
-            except Exception as error:  # whatever it is, it must not lose the other pictures
-                outcome.failures.append({"input": str(job.input), "error": console.one_line(error)})
-                bar.say(f"error: {console.one_line(error)}")
-                if debug:
-                    console.trace()
-                continue
-            outcome.made.append(report)
-            if not as_json:
-                with bar.paused():
-                    console.cloaked(report)
-    return outcome
-
-
-@app.command()
 def evaluate(
     before: Annotated[Path, typer.Argument(metavar="A", help="The original.", show_default=False)],
     after: Annotated[Path, typer.Argument(metavar="B", help="The cloaked picture.", show_default=False)],
@@ -207,9 +55,12 @@ def evaluate(
     ] = None,
     style: Annotated[str | None, typer.Option(help="Built-in style B was moved toward, in place of --target.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of that style.")] = 0,
-    model: Annotated[str, typer.Option(help="Encoder for the progress.")] = "tiny",
+    model: Annotated[list[str] | None, typer.Option(help="Encoder for the progress; repeatable.")] = None,
+    handled: Annotated[
+        bool, typer.Option("--handled", help="Also the progress after JPEG 90 and 75, half size and back, and noise.")
+    ] = False,
     perceptual: Perceptual = "tiny",
-    engine: EngineOption = Engine.auto,
+    engine: EngineOption = EngineName.auto,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -218,26 +69,57 @@ def evaluate(
         if style is not None and target_image is not None:
             raise UsageError("--style and --target exclude each other")
         first, second = picture.load(before), picture.load(after)
-        target = jobs.target_levels(first, style, target_image, seed) if style or target_image else None
+        names = tuple(dict.fromkeys(model or ["tiny"]))
+        encoders = [Network(models.find(name, "encoder"), engine.value) for name in names]
+        goals: tuple[Levels, ...] = ()
+        if style or target_image:
+            wanted = Wanted(style=style, images=(target_image,) if target_image else (), seed=seed)
+            goals = Targets(wanted, Objective.name, encoders[0], console.say).of(first, sized=True).levels
+        elif handled:
+            raise UsageError("--handled measures progress, which needs --target or --style")
         judge = Judge(
             first.levels,
-            target=target,
-            encoder=Network(models.find(model, "encoder"), engine.value) if target is not None else None,
+            targets=goals,
+            encoders=encoders if goals else [],
             perceptual=Network(models.find(perceptual, "perceptual"), engine.value),
         )
         found = judge(second.levels).as_dict()
+        if handled:
+            found["handled"] = handling.left(
+                second.levels, lambda levels: sum(judge.progress(levels).values()) / len(encoders)
+            )
         if as_json:
-            shown = model if target is not None else None
+            shown = "+".join(names) if goals else None
             console.document({"a": str(before), "b": str(after), "model": shown, "perceptual": perceptual, **found})
         else:
             typer.echo(f"{before} -> {after}")
             console.measures(found, names=("progress", "ssimulacra2", "lpips", "linf", "ssim", "psnr"))
+            console.shares(found)
 
 
 @app.command(name="styles")
-def list_styles(as_json: Json = False, debug: Debug = False) -> None:
-    """List the built-in styles."""
+def list_styles(
+    of: Annotated[Path | None, typer.Argument(metavar="IMAGE", help="A picture to show them on.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="PNG that shows IMAGE in every style.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there already.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the styles.")] = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the built-in styles, or show them on a picture."""
     with failing_clearly(as_json=as_json, debug=debug):
+        if (of is None) != (output is None):
+            raise UsageError(
+                "to see the styles on a picture, give it and a file: glaze-trt styles art.png -o styles.png"
+            )
+        if of is not None and output is not None:
+            if output.suffix.lower() != ".png":
+                raise UsageError(f"{output}: the sheet is a PNG; give it a .png name")
+            picture.check_writable(output, overwrite=overwrite)
+            report.save_sheet(output, sheet.sheet(picture.load(of).levels, seed))
+            console.say(f"{output}: {of.name} in every style")
         rows = [{"name": name, "description": styles.describe(name)} for name in styles.available()]
         if as_json:
             console.document({"styles": rows, "default": styles.DEFAULT})

@@ -20,8 +20,8 @@ from engine.tape import dims
 from glaze_trt import models, presets, styles, views
 from glaze_trt import step as graphs
 from glaze_trt.errors import PictureError, PrecisionError, UsageError
-from glaze_trt.evaluate import SIZES_KEPT, Network, padded, padded_shape
 from glaze_trt.loop import Array, Engines, OnStep, Run, Subject
+from glaze_trt.network import SIZES_KEPT, Network, padded, padded_shape
 from glaze_trt.objective import INTENSITIES, Budget, Objective
 from glaze_trt.picture import MAX_PIXELS
 from glaze_trt.result import CloakResult, Levels, Picture, as_given, to_levels
@@ -175,9 +175,9 @@ class Cloaker:
         return CloakResult(levels, as_given(levels, picture), replace(report, notes=notes, seconds=seconds))
 
     @property
-    def encoder(self) -> Network:
-        """The first encoder."""
-        return self.encoders[0]
+    def rescales(self) -> bool:
+        """Whether there are extractors that take one fixed size, which pictures and targets are resampled to."""
+        return any(net.model.manifest.size is not None for net in self.encoders)
 
     def _targets(
         self, original: Levels, target: Picture | Sequence[Picture] | None, style: str | None, seed: int
@@ -243,14 +243,14 @@ class Cloaker:
     def graphs(self, shape: tuple[int, ...], *, scaled: bool, boxes: Sequence[Box] = ()) -> tuple[ir.Model, ir.Model]:
         """What is computed of a picture once, and the step, for pictures of a shape; see `glaze_trt.step`."""
         nets = graphs.Nets(
-            tuple(net.load("image", shape) for net in self._looking(boxes)),
+            tuple(net.load("image", shape) for net in self.looking(boxes)),
             self.perceptual.load("image", shape) if "lpips" in self.objective.measures else None,
         )
         look = graphs.look(shape, self.objective)
         known = {str(v.name): dims(v) for v in (*look.graph.outputs, *nets.features)}
         return look, graphs.step(nets, self.objective, known, scaled=scaled)
 
-    def _looking(self, boxes: Sequence[Box]) -> tuple[Network, ...]:
+    def looking(self, boxes: Sequence[Box]) -> tuple[Network, ...]:
         """Every encoder, those of one fixed size once for every box."""
         found: list[Network] = []
         for net in self.encoders:
@@ -273,7 +273,7 @@ class Cloaker:
                 made[scaled] = self.graphs(shape, scaled=scaled, boxes=boxes)
             return made[scaled][1]
 
-        encoders = self._looking(boxes)
+        encoders = self.looking(boxes)
         for net in (*encoders, self.perceptual):
             net.compile("image", shape)
         step = engine.compile(step_for, self._engine, self.narrow, self._options)

@@ -13,7 +13,6 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -80,15 +79,15 @@ def document(value: Mapping[str, Any]) -> None:
 def cloaked(made: Mapping[str, Any]) -> None:
     """What was done to one picture and what was measured, on stdout."""
     budget, seconds = made["budget"], made["seconds"]
-    target = made["style"] or Path(made["target_image"]).name
     typer.echo(f"{made['input']} -> {made['output']}")
     typer.echo(
-        f"  {made['size'][0]} x {made['size'][1]}, {made['steps']} steps toward {target} in {seconds['total']:.1f} s; "
+        f"  {made['size'][0]} x {made['size'][1]}, {made['steps']} steps{_toward(made)} in {seconds['total']:.1f} s; "
         f"{made['engine']} {made['precision']} on {made['device']}"
     )
     linf = None if budget.get("linf") is None else budget["linf"] * 255
     lpips = _limit(" <= ", budget.get("lpips"), ".3g")
     typer.echo(f"  progress     {made['progress']:.3f}    as the model {made['model']} sees it")
+    shares(made)
     typer.echo(f"  SSIMULACRA2  {made['ssimulacra2']:.1f}{_limit(' >= ', budget.get('ssimulacra2'), '.0f')}")
     typer.echo(f"  LPIPS        {made['lpips']:.4f}{lpips}, net {made['perceptual']}")
     typer.echo(f"  largest      {made['linf'] * 255:.0f}/255{_limit(' <= ', linf, '.0f')}")
@@ -97,6 +96,21 @@ def cloaked(made: Mapping[str, Any]) -> None:
         typer.echo(f"  note: {note}")
     if made.get("sheet"):
         typer.echo(f"  contact sheet: {made['sheet']}")
+
+
+def shares(made: Mapping[str, Any]) -> None:
+    """Progress by encoder, where there are several, and what handling leaves of it."""
+    for name, value in made["progresses"].items() if len(made["progresses"]) > 1 else ():
+        typer.echo(f"    {name:<25}{value:.3f}")
+    for name, value in made.get("handled", {}).items():
+        typer.echo(f"    {'after ' + name:<25}{value:.3f}")
+
+
+def _toward(made: Mapping[str, Any]) -> str:
+    if made["target"] == "none":
+        return f" of {made['preset']}"
+    where = made["style_percentile"]
+    return f" toward {made['target']}" + ("" if where is None else f" (percentile {where:.0f} of distance)")
 
 
 def measures(values: Mapping[str, Any], names: tuple[str, ...]) -> None:

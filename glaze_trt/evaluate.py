@@ -10,27 +10,21 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 from PIL import Image
 from ssimulacra2 import compute_ssimulacra2
 
-import engine
+from glaze_trt.aim import Aim
 from glaze_trt.errors import PictureError
-from glaze_trt.sight import Box, through
+from glaze_trt.network import Network, padded
+from glaze_trt.objective import Features
 from glaze_trt.ssim import psnr, ssim
 
-if TYPE_CHECKING:
-    from glaze_trt.models import Manifest, ModelFile
-
 Levels = NDArray[np.uint8]
-
-SIZES_KEPT = 4
-"""Picture sizes that a `Network` stays compiled for; the one longest unused goes first."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,9 @@ class Measures:
         ssim: mean structural similarity.
         ssimulacra2: 100 is identical; 90, 70, 50 and 30 are about JPEG 95, 65, 30 and 15 (lower is more visible).
         lpips: perceptual distance by the given net, or None without one.
-        progress: 1 - |F(after) - F(target)| / |F(before) - F(target)| for the given encoder F, or None.
+        progress: 1 - |F(after) - F(target)| / |F(before) - F(target)| for the given encoder F, the mean over several,
+            or None.
+        progresses: the same for each encoder by its name.
     """
 
     linf: float
@@ -52,8 +48,9 @@ class Measures:
     ssimulacra2: float
     lpips: float | None = None
     progress: float | None = None
+    progresses: Mapping[str, float] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, float | None]:
+    def as_dict(self) -> dict[str, Any]:
         """The measures by name, ready for JSON."""
         return asdict(self)
 
@@ -65,27 +62,26 @@ class Judge:
         self,
         before: Levels,
         *,
-        target: Levels | None = None,
-        encoder: Network | None = None,
+        targets: Sequence[Levels] = (),
+        encoders: Sequence[Network] = (),
         perceptual: Network | None = None,
+        features: Features | None = None,
     ) -> None:
         """Take the original.
 
         Args:
             before: the original, (H, W, 3) uint8.
-            target: the restyled original, same size; needed for `progress`, as is `encoder`.
-            encoder: the encoder whose latent is compared.
+            targets: what it was moved toward, as `Aim.of` takes them.
+            encoders: those whose features are compared.
             perceptual: the net for LPIPS.
+            features: what was done with the features; moved toward the targets, if None.
 
         Raises:
-            PictureError: the target differs in size.
+            PictureError: a target differs in size, or there is none and the direction needs one.
         """
         self._before = before
         self._lpips = None if perceptual is None else Lpips(perceptual, before)
-        self._progress = None
-        if encoder is not None and target is not None:
-            _same_size(before, target, "target")
-            self._progress = Progress(encoder, before, target)
+        self._ways = [Progress(encoder, before, targets, features) for encoder in encoders]
 
     def __call__(self, after: Levels) -> Measures:
         """Measure a picture, (H, W, 3) uint8.
@@ -95,14 +91,20 @@ class Judge:
         """
         before = self._before
         _same_size(before, after, "second picture")
+        ways = self.progress(after)
         return Measures(
             linf=linf(before, after),
             psnr=psnr(before, after),
             ssim=ssim(before, after),
             ssimulacra2=ssimulacra2(before, after),
             lpips=None if self._lpips is None else self._lpips(after),
-            progress=None if self._progress is None else self._progress(after),
+            progress=float(np.mean(list(ways.values()))) if ways else None,
+            progresses=ways,
         )
+
+    def progress(self, after: Levels) -> dict[str, float]:
+        """The progress of a picture alone, by encoder."""
+        return {way.name: way(after) for way in self._ways}
 
 
 def linf(before: Levels, after: Levels) -> float:
@@ -125,69 +127,6 @@ def ssimulacra2(before: Levels, after: Levels) -> float:
     return float(compute_ssimulacra2(*files))
 
 
-class Network:
-    """A model file fed with 8-bit pictures, in fp32; compiled for each picture size on first use."""
-
-    def __init__(
-        self,
-        model: ModelFile,
-        engine_name: str = "auto",
-        options: engine.Options | None = None,
-        box: Box | None = None,
-    ) -> None:
-        """Take a model file; nothing is compiled yet.
-
-        Args:
-            model: the file.
-            engine_name: as `engine.compile` takes it.
-            options: as `engine.compile` takes them.
-            box: what a network of one fixed size sees of a picture; None for all of it.
-        """
-        self.model, self.box = model, box
-        self._engine_name, self._options = engine_name, options
-        self._programs: dict[tuple[int, ...], engine.Program] = {}
-
-    def __call__(self, levels: Levels) -> Mapping[str, NDArray[np.float32]]:
-        """The outputs for (H, W, 3) uint8, padded by its mirror image to what the net takes."""
-        return self.run("image", padded(levels, self.model.manifest))
-
-    def run(self, name: str, value: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
-        """The outputs for an input tensor given as it is."""
-        return self.compile(name, value.shape)({name: value})
-
-    def compile(self, name: str, shape: tuple[int, ...]) -> engine.Program:
-        """The program for one shape of the input; kept.
-
-        Raises:
-            EngineError: the file cannot be compiled for it.
-        """
-        program = self._programs.pop(shape, None)
-        if program is None:
-            program = engine.compile(self.load(name, shape), self._engine_name, "fp32", self._options)
-        self._programs[shape] = program
-        if len(self._programs) > SIZES_KEPT:
-            del self._programs[next(iter(self._programs))]
-        return program
-
-    def load(self, name: str, shape: tuple[int, ...]) -> ir.Model:
-        """The graph for one shape of the input."""
-        size, ports = self.model.manifest.size, self.model.manifest.ports
-        whole = size is None or (shape[2:] == size and self.box is None)
-        if whole and ports is None:
-            return engine.load(self.model.path, shapes={name: shape})
-        taken = shape if size is None else (*shape[:2], *size)
-        net = engine.load(self.model.path, shapes={ports[0] if ports else name: taken})
-        return through(net, shape, self.box, ports[1] if ports else None)
-
-    def at(self, box: Box | None) -> Network:
-        """The same network, looking at a part of the picture."""
-        return Network(self.model, self._engine_name, self._options, box)
-
-    def takes(self, levels: Levels) -> tuple[int, ...]:
-        """The shape that a picture is padded to."""
-        return padded_shape(levels.shape[:2], self.model.manifest)
-
-
 class Lpips:
     """LPIPS (Zhang et al., CVPR 2018) to one reference picture, whose features are computed once."""
 
@@ -203,21 +142,32 @@ class Lpips:
 
 
 class Progress:
-    """How much of the way to the target's latent a picture has gone: 0 unmoved, 1 there."""
+    """How far an encoder's features of a picture have gone; see `Aim.progress`."""
 
-    def __init__(self, encoder: Network, before: Levels, target: Levels) -> None:
-        """Encode the original and the target, (H, W, 3) uint8 each."""
+    def __init__(
+        self, encoder: Network, before: Levels, targets: Sequence[Levels], features: Features | None = None
+    ) -> None:
+        """Encode the original and the targets, (H, W, 3) uint8 each.
+
+        Raises:
+            PictureError: a target differs in size, or there is none and the direction needs one.
+        """
         self._net = encoder
-        self._goal = self._latent(target)
-        self._whole = float(np.linalg.norm(self._latent(before) - self._goal))
+        for target in targets if encoder.model.manifest.size is None else ():
+            _same_size(before, target, "target")
+        self._aim = Aim.of(encoder, features or Features(), self._grown(before), targets, self._grown)
+
+    @property
+    def name(self) -> str:
+        """Of the encoder."""
+        return self._aim.name
 
     def __call__(self, levels: Levels) -> float:
         """The progress of a picture."""
-        rest = float(np.linalg.norm(self._latent(levels) - self._goal))
-        return 0.0 if self._whole == 0.0 else 1.0 - rest / self._whole
+        return self._aim.progress(self._aim.distance(self._grown(levels)))
 
-    def _latent(self, levels: Levels) -> NDArray[np.float64]:
-        return self._net(levels)["latent"].astype(np.float64)
+    def _grown(self, levels: Levels) -> NDArray[np.float32]:
+        return padded(levels, self._net.model.manifest)
 
 
 def _mean_square(difference: NDArray[np.float32]) -> float:
@@ -225,24 +175,6 @@ def _mean_square(difference: NDArray[np.float32]) -> float:
     flat = difference.ravel()
     positions: int = difference.shape[2] * difference.shape[3]
     return float(np.dot(flat, flat)) / positions
-
-
-def padded(levels: Levels, manifest: Manifest) -> NDArray[np.float32]:
-    """An (H, W, 3) uint8 picture as (1, 3, H', W') float32 in [0, 1], grown at the right and bottom.
-
-    H' and W' are the next multiples of the manifest's `multiple`, at least its `minimum`; the picture is mirrored. A
-    network of one fixed size takes any picture, see `sight`.
-    """
-    sides = padded_shape(levels.shape[:2], manifest)[2:]
-    grow = [(0, full - side) for full, side in zip(sides, levels.shape[:2], strict=True)]
-    image = np.pad(levels, [*grow, (0, 0)], mode="symmetric")
-    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255.0)
-
-
-def padded_shape(size: Sequence[int], manifest: Manifest) -> tuple[int, ...]:
-    """The shape that `padded` gives a picture of (height, width)."""
-    multiple, minimum = (manifest.multiple, manifest.minimum) if manifest.size is None else (1, 1)
-    return (1, 3, *(-(-max(side, minimum) // multiple) * multiple for side in size))
 
 
 def _same_size(first: Levels, other: Levels, name: str) -> None:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glaze_trt.errors import UsageError
-from glaze_trt.evaluate import Progress
 
 Levels = NDArray[np.uint8]
 
@@ -64,6 +63,6 @@ def apply(name: str, levels: Levels) -> Levels:
     return _TRANSFORMATIONS[name](levels)
 
 
-def left(levels: Levels, progress: Progress) -> dict[str, float]:
+def left(levels: Levels, progress: Callable[[Levels], float]) -> dict[str, float]:
     """The progress that each transformation leaves of a cloaked picture, (H, W, 3) uint8, by name."""
     return {name: progress(apply(name, levels)) for name in NAMES}

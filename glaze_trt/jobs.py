@@ -10,39 +10,63 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine import Options, shipped
 from engine.errors import BackendError
 from engine.runtime.driver import open_driver, parse_device
 from engine.runtime.select import BACKENDS
-from glaze_trt import atomic, fit, models, picture, report, styles
+from glaze_trt import area, atomic, fit, handling, models, picture, report, styles
 from glaze_trt.cloak import Cloaker, make_objective
 from glaze_trt.errors import OutputError, UsageError
 from glaze_trt.evaluate import Judge
+from glaze_trt.objective import Objective
 from glaze_trt.picture import Picture
 from glaze_trt.result import StepInfo
+from glaze_trt.sight import Box
+from glaze_trt.targets import Targets, Wanted
 
 _ON_PROCESSORS = frozenset(backend.name for backend in BACKENDS if not backend.needs_gpu)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for every picture of a run."""
+    """What holds for every picture of a run.
 
-    model: str = "tiny"
+    Attributes:
+        models: encoders and other extractors, by name or path.
+        perceptual: the net for LPIPS.
+        target: what pictures are moved toward.
+        preset: whose objective.
+        intensity: the budget, for the preset `glaze`.
+        robust: transformations that cloaks shall outlast.
+        steps: the preset's, if None.
+        mask: a picture, white where the other may change.
+        regions: boxes outside which nothing may change; what extractors of one fixed size look at.
+        faces: whether these are to look at faces, where no region is given.
+        seed: of styles, choices, and the first δ.
+        engine: what runs the networks.
+        precision: of the step.
+        device: which GPU, as "cuda:1"; None for the first.
+        engines: a folder made by `glaze-trt build`.
+        overwrite: whether files that are there may be replaced.
+    """
+
+    models: tuple[str, ...] = ("tiny",)
     perceptual: str = "tiny"
-    style: str | None = None
-    target_image: Path | None = None
+    target: Wanted = Wanted()
     preset: str = "glaze"
     intensity: str = "default"
+    robust: tuple[str, ...] = ()
     steps: int | None = None
+    mask: Path | None = None
+    regions: tuple[Box, ...] = ()
+    faces: bool = False
     seed: int = 0
     engine: str = "auto"
     precision: str = "auto"
@@ -120,9 +144,9 @@ def make_cloaker(settings: Settings, options: Options) -> Cloaker:
     Raises:
         ModelError: there is no such model.
     """
-    objective = make_objective(settings.intensity, steps=settings.steps)
+    objective = make_objective(settings.intensity, steps=settings.steps, preset=settings.preset, robust=settings.robust)
     return Cloaker(
-        settings.model,
+        settings.models,
         settings.perceptual,
         objective,
         engine_name=settings.engine,
@@ -135,6 +159,7 @@ def run(
     job: Job,
     settings: Settings,
     cloaker: Cloaker,
+    targets: Targets,
     options: Options,
     on_step: Callable[[StepInfo], None] | None = None,
     doing: Callable[[str], None] = lambda what: None,
@@ -145,8 +170,9 @@ def run(
         job: the picture and where it goes.
         settings: what holds for every picture.
         cloaker: what `make_cloaker` made.
-        options: what it was made with.
-        on_step: called after each step of the optimisation.
+        targets: what pictures are moved toward.
+        options: what the cloaker was made with.
+        on_step: called as the optimisation goes on.
         doing: called with a word or two before each other stage.
 
     Raises:
@@ -156,28 +182,43 @@ def run(
     began = time.perf_counter()
     source = picture.load(job.input)
     _refuse_outputs(job, source, settings.overwrite)
+    mask, boxes = area.of(source.levels, settings.mask, settings.regions, faces=settings.faces)
     doing("target")
-    target = target_levels(source, settings.style, settings.target_image, settings.seed)
+    target = targets.of(source, sized=not cloaker.rescales)
     loaded = time.perf_counter()
     doing("compiling")
-    result = cloaker(source.levels, target=target, seed=settings.seed, on_step=on_step)
+    result = cloaker(
+        source.levels, target=target.levels or None, mask=mask, boxes=boxes, seed=settings.seed, on_step=on_step
+    )
     cloaked = time.perf_counter()
     doing("measuring")
     made: dict[str, Any] = dict(result.report.as_dict())
-    judge = Judge(source.levels, target=target, encoder=cloaker.encoder, perceptual=cloaker.perceptual)
+    judge = Judge(
+        source.levels,
+        targets=target.levels,
+        encoders=cloaker.looking(boxes),
+        perceptual=cloaker.perceptual,
+        features=cloaker.objective.features,
+    )
     fitted = fit.within_budget(source, result.rgb, job.output, made["budget"], judge)
+    if settings.robust:
+        made["handled"] = handling.left(fitted.levels, lambda levels: _mean(judge.progress(levels)))
     measured = time.perf_counter()
     atomic.write_bytes(job.output, fitted.data)
     saved = time.perf_counter()
     made |= {
         "input": str(job.input),
         "output": str(job.output),
-        "model": settings.model,
+        "model": "+".join(settings.models),
         "perceptual": settings.perceptual,
-        "style": None if settings.target_image else settings.style or styles.DEFAULT,
-        "target_image": str(settings.target_image) if settings.target_image else None,
+        "style": target.style,
+        "style_percentile": target.percentile,
+        "target": target.name,
+        "target_image": ", ".join(map(str, settings.target.images)) or None,
         "preset": settings.preset,
-        "intensity": settings.intensity,
+        "intensity": settings.intensity if settings.preset == Objective.name else None,
+        "robust": list(settings.robust),
+        "regions": [list(box) for box in boxes],
         "size": [source.rgb.shape[1], source.rgb.shape[0]],
         "seed": settings.seed,
         "bytes": len(fitted.data),
@@ -189,7 +230,7 @@ def run(
             *_unmoved(fitted),
             *_unused(settings, made["engine"]),
         ],
-        "demonstration": any(n.model.manifest.demonstration for n in (cloaker.encoder, cloaker.perceptual)),
+        "demonstration": any(n.model.manifest.demonstration for n in (*cloaker.encoders, cloaker.perceptual)),
     }
     made["seconds"] = {
         "load": loaded - began,
@@ -200,45 +241,40 @@ def run(
     }
     if job.sheet is not None:
         doing("contact sheet")
-        seen = report.Views(source.levels, fitted.levels, target)
-        note = demonstration_note(settings.model, settings.perceptual)
-        views = report.model_views(cloaker.encoder, seen, made["engine"], options)
+        toward = target.levels[0] if target.levels else source.levels
+        seen = report.Views(
+            source.levels, fitted.levels, picture.to_levels(styles.target_from(toward, source.rgb.shape[:2]))
+        )
+        note = demonstration_note(settings)
+        views = report.model_views(cloaker.encoders[0], seen, made["engine"], options)
         sheet = report.of_run(seen, views, made, note)
         report.save_sheet(job.sheet, sheet)
         made["sheet"] = str(job.sheet)
     return made
 
 
-def target_levels(source: Picture, style: str | None, target_image: Path | None, seed: int) -> NDArray[np.uint8]:
-    """What a picture is moved toward, as levels of its own size: a picture given, or itself in a style.
-
-    Raises:
-        PictureError: the picture given cannot be read.
-        StyleError: there is no such style.
-    """
-    if target_image is not None:
-        given = picture.load(target_image).levels
-        return picture.to_levels(styles.target_from(given, (source.rgb.shape[0], source.rgb.shape[1])))
-    return picture.to_levels(styles.apply(style or styles.DEFAULT, source.rgb, seed))
-
-
-def demonstration_note(model: str, perceptual: str) -> str | None:
+def demonstration_note(settings: Settings) -> str | None:
     """What must be said of a run with built-in models, or None.
 
     Raises:
         ModelError: there is no such model.
     """
-    if models.find(model, "encoder").manifest.demonstration:
+    for model in settings.models:
+        if models.find(model, "encoder").manifest.demonstration:
+            return (
+                f"The model '{model}' is a demonstration: this cloak is no protection against the real encoder. Get "
+                "that once with `glaze-trt export sd-vae`, then cloak with `--model sd-vae`."
+            )
+    if models.find(settings.perceptual, "perceptual").manifest.demonstration:
         return (
-            f"The model '{model}' is a demonstration: this cloak is no protection against the real encoder. Get that "
-            "once with `glaze-trt export sd-vae`, then cloak with `--model sd-vae`."
-        )
-    if models.find(perceptual, "perceptual").manifest.demonstration:
-        return (
-            f"The perceptual net '{perceptual}' is a demonstration: its LPIPS is not the published one. Get that once "
-            "with `glaze-trt export lpips-alex`, then cloak with `--perceptual alex`."
+            f"The perceptual net '{settings.perceptual}' is a demonstration: its LPIPS is not the published one. Get "
+            "that once with `glaze-trt export lpips-alex`, then cloak with `--perceptual alex`."
         )
     return None
+
+
+def _mean(ways: Mapping[str, float]) -> float:
+    return float(np.mean(list(ways.values())))
 
 
 def _unmoved(fitted: fit.Fitted) -> list[str]:

@@ -17,8 +17,9 @@ from glaze_trt import pace
 from glaze_trt import step as graphs
 from glaze_trt.aim import Aim
 from glaze_trt.errors import PrecisionError
-from glaze_trt.evaluate import Lpips, Network, linf, ssimulacra2
+from glaze_trt.evaluate import Lpips, linf, ssimulacra2
 from glaze_trt.length import Costs, longest, nearest, room
+from glaze_trt.network import Network
 from glaze_trt.objective import Objective, Search, visible_error, visible_score
 from glaze_trt.result import CloakReport, Levels, StepInfo
 from glaze_trt.ssim import ssim

@@ -84,7 +84,7 @@ class Features:
     blurred: bool = False
     views: tuple[str, ...] = ()
     weight: float = 1.0
-    balance: float = 4.0
+    balance: float = 8.0
 
 
 @dataclass(frozen=True)

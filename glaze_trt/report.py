@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import engine
 from glaze_trt import atomic, models
-from glaze_trt.evaluate import Network
+from glaze_trt.network import Network
 
 Levels = NDArray[np.uint8]
 
@@ -137,7 +137,7 @@ def of_run(seen: Views, model: Views | None, made: Mapping[str, Any], note: str 
     ]
     how = [
         "{} x {}".format(*made["size"]),
-        f"target: {made['style'] or Path(made['target_image']).name}",
+        f"target: {made['target']}",
         f"model {made['model']}",
         f"{made['steps']} steps",
         f"{seconds['total']:.1f} s",

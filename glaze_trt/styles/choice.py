@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 from glaze_trt import styles
 from glaze_trt.errors import StyleError
-from glaze_trt.evaluate import Levels, Network
+from glaze_trt.network import Levels, Network
 
 BAND = (50.0, 75.0)
 """Percentiles of distance that a target style comes from, both ends included."""

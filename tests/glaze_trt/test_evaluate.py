@@ -55,8 +55,8 @@ def test_ssimulacra2_falls_with_the_noise_and_sees_even_the_smallest_pictures() 
 def test_progress_is_nothing_at_the_start_and_whole_at_the_target() -> None:
     before = scene()
     target = to_levels(styles.apply("impasto", before / 255))
-    tiny = {kind: evaluate.Network(models.find("tiny", kind)) for kind in ("encoder", "perceptual")}
-    judge = evaluate.Judge(before, target=target, **tiny)
+    encoder, perceptual = (evaluate.Network(models.find("tiny", kind)) for kind in ("encoder", "perceptual"))
+    judge = evaluate.Judge(before, targets=[target], encoders=[encoder], perceptual=perceptual)
     unmoved, arrived = judge(before), judge(target)
     halfway = judge(np.rint((before.astype(float) + target) / 2).astype(np.uint8))
     assert unmoved.progress == 0

@@ -5,7 +5,8 @@ import pytest
 
 from glaze_trt import handling, models, styles
 from glaze_trt.errors import UsageError
-from glaze_trt.evaluate import Network, Progress
+from glaze_trt.evaluate import Progress
+from glaze_trt.network import Network
 from glaze_trt.picture import to_levels
 from tests.glaze_trt.scene import scene
 
@@ -45,7 +46,7 @@ def test_an_unknown_name_is_refused() -> None:
 def test_progress_is_measured_on_what_is_left() -> None:
     before = scene()
     target = to_levels(styles.apply("impasto", before / 255))
-    progress = Progress(Network(models.find("tiny", "encoder")), before, target)
+    progress = Progress(Network(models.find("tiny", "encoder")), before, [target])
     found = handling.left(target, progress)
     assert tuple(found) == handling.NAMES
     assert found == {name: pytest.approx(progress(handling.apply(name, target))) for name in handling.NAMES}

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from glaze_trt import models, report
-from glaze_trt.evaluate import Network
+from glaze_trt.network import Network
 from tests.glaze_trt.scene import scene
 
 FACTS = [report.Fact("LPIPS", "0.041", "at most 0.05")] * 6

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from glaze_trt import models, styles
 from glaze_trt.errors import StyleError
-from glaze_trt.evaluate import Network
+from glaze_trt.network import Network
 from glaze_trt.styles import choice
 from tests.glaze_trt.scene import scene
 
