@@ -1,8 +1,8 @@
 """Gaussian noise as a function of place, draw and seed: the same on every engine, without random operators.
 
-A pixel's hash is R·C + S mod 1019 with keys R and S of its row and C of its column; keys come from rounds of
-x → (x + k)³ mod 1019, the MiMC permutation (Albrecht et al., ASIACRYPT 2016). All numbers stay below 2²⁴, where
-float32 counts exactly. Two hashes make a pair of Gaussians (Box and Muller, 1958). Not for secrets.
+A pixel's hash is R·C + S mod p, with numbers R and S of its row and C of its column; these come from rounds of
+x → (x + k)³ mod p, the MiMC permutation (Albrecht et al., ASIACRYPT 2016), keyed by draw and seed. All in 32-bit
+integers. Two hashes make a pair of Gaussians (Box and Muller, 1958). Not for secrets.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import onnx_ir as ir
 
 from engine.tape import Tape
 
-_PRIME = 1019.0
-"""A prime p with p² + 2p < 2²⁴ and 3 no divisor of p − 1, so that cubing is a permutation."""
+_PRIME = 32717
+"""A prime p with p² + p < 2³¹ and 3 no divisor of p − 1, so that cubing is a permutation."""
 
-_ROUNDS = 5
+_ROUNDS = 6
+_CONSTANTS = (2909, 19531, 7993, 28657, 12289, 23869)
+"""What a round adds beside its key, so that no two are alike; any numbers would do."""
 
 
 def gaussian(t: Tape, shape: Sequence[int], draw: ir.Value, seed: ir.Value) -> ir.Value:
@@ -26,38 +28,41 @@ def gaussian(t: Tape, shape: Sequence[int], draw: ir.Value, seed: ir.Value) -> i
     Args:
         t: the tape.
         shape: (1, C, H, W), W even.
-        draw: a whole number, 0 up to 10⁶: other noise for each.
-        seed: in [0, 1).
+        draw: a whole number, a float32 scalar; other noise for each below 32717.
+        seed: in [0, 1), a float32 scalar.
     """
     _, channels, height, width = shape
-    fine = t.Mul(seed, _PRIME)
-    keys = [_mod(t, draw), t.Floor(t.Mul(draw, 1 / _PRIME)), t.Floor(fine)]
-    keys.append(t.Floor(t.Mul(t.Sub(fine, keys[2]), _PRIME)))
-    rows = np.arange(channels * height, dtype=np.float32).reshape(1, channels, height, 1)
-    columns = np.arange(width // 2, dtype=np.float32).reshape(1, 1, 1, -1)
-
-    def uniform(salt: int) -> ir.Value:
-        slope, offset = (_keyed(t, rows, keys, salt + i) for i in (0, 1))
-        at = _keyed(t, columns, keys, salt + 2)
-        return t.Mul(t.Add(_mod(t, t.Add(t.Mul(slope, at), offset)), 0.5), 1 / _PRIME)
-
-    radius = t.Sqrt(t.Mul(t.Log(uniform(1)), -2.0))
-    angle = t.Mul(uniform(4), 2 * np.pi)
+    rows, columns = channels * height, width // 2
+    sizes = [rows, rows, columns] * 2
+    parts = t.ops("Split", _hashed(t, sum(sizes), draw, seed), sizes, outputs=len(sizes), axis=0)
+    radius, angle = (
+        _uniform(
+            t,
+            t.Reshape(slope, [1, channels, height, 1]),
+            t.Reshape(offset, [1, channels, height, 1]),
+            t.Reshape(column, [1, 1, 1, columns]),
+        )
+        for slope, offset, column in (parts[:3], parts[3:])
+    )
+    radius, angle = t.Sqrt(t.Mul(t.Log(radius), -2.0)), t.Mul(angle, 2 * np.pi)
     return t.Concat(t.Mul(radius, t.Cos(angle)), t.Mul(radius, t.Sin(angle)), axis=3)
 
 
-def _keyed(t: Tape, index: np.ndarray, keys: Sequence[ir.Value], salt: int) -> ir.Value:
-    """A hash in [0, 1019) of every index under the keys."""
-    low, high = np.mod(index, np.float32(_PRIME)), np.floor(index / np.float32(_PRIME))
-    x: ir.Value | np.ndarray = low
+def _hashed(t: Tape, count: int, draw: ir.Value, seed: ir.Value) -> ir.Value:
+    """`count` different numbers of [0, p), int32."""
+    keys = [_mod(t, t.Cast(key, to=int(ir.DataType.INT32))) for key in (draw, t.Mul(seed, float(_PRIME)))]
+    x: ir.Value = t.constant(np.arange(count, dtype=np.int32))
     for number in range(_ROUNDS):
-        key = keys[number % len(keys)]
-        x = _mod(t, t.Add(t.Add(x, key), np.float32(101 * salt + 17 * number) + high * np.float32(3)))
+        x = _mod(t, t.Add(x, t.Add(keys[number % 2], _CONSTANTS[number])))
         x = _mod(t, t.Mul(x, _mod(t, t.Mul(x, x))))
     return x
 
 
+def _uniform(t: Tape, slope: ir.Value, offset: ir.Value, column: ir.Value) -> ir.Value:
+    """Numbers in (0, 1)."""
+    whole = _mod(t, t.Add(t.Mul(slope, column), offset))
+    return t.Mul(t.Add(t.Cast(whole, to=int(ir.DataType.FLOAT)), 0.5), 1 / _PRIME)
+
+
 def _mod(t: Tape, x: ir.Value) -> ir.Value:
-    """X mod 1019 of whole numbers below 2²⁰; the half keeps the quotient clear of the next integer."""
-    quotient = t.Floor(t.Mul(t.Add(x, 0.5), 1 / _PRIME))
-    return t.Sub(x, t.Mul(quotient, _PRIME))
+    return t.Mod(x, _PRIME)

@@ -122,6 +122,8 @@ class TensorRt:
                 return program(found)
             except BackendError as error:
                 say(f"{error}; it is built here instead")
+        elif options.shipped is not None:
+            say(f"{options.shipped} holds no engine that fits; it is built here")
         store = cache.Cache(options.cache_dir or cache.default_folder())
         plan = store.fetch(key, build, say)
         try:

@@ -160,25 +160,27 @@ def _monitor(trt: Any, progress: Callable[[str, float], None] | None) -> Any:
             self.stopped: BaseException | None = None
             self._steps: dict[str, int] = {}
             self._outer: str | None = None
+            self._share = 0.0
 
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
             self._steps[phase] = max(1, steps)
             if parent is None:
-                self._outer = phase
-                self._tell(phase, 0.0)
+                self._outer, self._share = phase, 0.0
+                self._tell(0.0)
 
         def step_complete(self, phase: str, step: int) -> bool:
             if phase == self._outer:
-                self._tell(phase, (step + 1) / self._steps[phase])
+                self._share = min(0.99, (step + 1) / self._steps[phase])
+            self._tell(self._share)  # inner steps too, as each is an occasion to stop
             return self.stopped is None
 
         def phase_finish(self, phase: str) -> None:
             if phase == self._outer:
-                self._tell(phase, 1.0)
+                self._tell(1.0)
 
-        def _tell(self, phase: str, share: float) -> None:
+        def _tell(self, share: float) -> None:
             try:
-                tell(phase, min(1.0, share))
+                tell(str(self._outer), share)
             except BaseException as error:  # must not cross the library's own frames
                 self.stopped = error
 
