@@ -75,7 +75,7 @@ class Aim:
     @property
     def name(self) -> str:
         """Of the model, with the place it looks at."""
-        return self.net.model.name + ("" if self.net.box is None else " at {},{}".format(*self.net.box))
+        return self.net.model.name + ("" if self.net.box is None else " at {},{},{},{}".format(*self.net.box))
 
     def distance(self, image: Array) -> float:
         """Mean squared distance of a picture's features to the goal, to the original's, or to zero."""

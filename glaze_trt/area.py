@@ -80,7 +80,10 @@ def _read(path: Path, width: int, height: int) -> Mask:
     try:
         with Image.open(path) as image:
             image.load()
-            grey = image.convert("L")
+            if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+                grey = Image.fromarray((np.asarray(image, np.int64) >> 8).clip(0, 255).astype(np.uint8))
+            else:
+                grey = image.convert("L")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise PictureError(f"{path}: the mask cannot be read as a picture ({error})") from error
     if grey.size != (width, height):

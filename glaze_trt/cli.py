@@ -89,7 +89,7 @@ def evaluate(
                 second.levels, lambda levels: sum(judge.progress(levels).values()) / len(encoders)
             )
         if as_json:
-            shown = "+".join(names) if goals else None
+            shown = "+".join(net.model.name for net in encoders) if goals else None
             console.document({"a": str(before), "b": str(after), "model": shown, "perceptual": perceptual, **found})
         else:
             typer.echo(f"{before} -> {after}")
@@ -118,6 +118,8 @@ def list_styles(
             if output.suffix.lower() != ".png":
                 raise UsageError(f"{output}: the sheet is a PNG; give it a .png name")
             picture.check_writable(output, overwrite=overwrite)
+            if output.exists() and output.samefile(of):
+                raise UsageError(f"{output}: the sheet would replace the picture; choose another name")
             report.save_sheet(output, sheet.sheet(picture.load(of).levels, seed))
             console.say(f"{output}: {of.name} in every style")
         rows = [{"name": name, "description": styles.describe(name)} for name in styles.available()]

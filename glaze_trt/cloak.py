@@ -129,13 +129,14 @@ class Cloaker:
 
         Raises:
             ModelError: no such model.
-            UsageError: no model, or one of them twice.
+            UsageError: no model, or two of one name.
         """
         names = [model] if isinstance(model, str) else list(model)
-        if not names or len(set(names)) < len(names):
-            raise UsageError(f"models: {', '.join(names) or 'none'}; name each encoder once")
         self.objective = objective or Objective()
         self.encoders = tuple(Network(models.find(name, "encoder"), engine_name, options) for name in names)
+        called = [net.model.name for net in self.encoders]
+        if not called or len(set(called)) < len(called):  # progress is told by name
+            raise UsageError(f"models: {', '.join(called) or 'none'}; give each encoder once, under a name of its own")
         self.perceptual = Network(models.find(perceptual, "perceptual"), engine_name, options)
         self._engine, self._precision, self._options = engine_name, precision, options
         self._compiled: dict[tuple[tuple[int, ...], tuple[Box, ...]], Engines] = {}
@@ -160,7 +161,11 @@ class Cloaker:
             )
         subject = Subject(original, self._targets(original, target, style, seed), _checked(mask, original))
         began = time.perf_counter()
-        engines = self._engines(self.grown(original).shape, _inside(boxes, original))
+        shape = self.grown(original).shape
+        boxes = _inside(boxes, original)
+        if not boxes and shape[2:] != original.shape[:2]:
+            boxes = ((0, 0, original.shape[1], original.shape[0]),)  # extractors of one size see no mirrored edge
+        engines = self._engines(shape, boxes if any(net.model.manifest.size for net in self.encoders) else ())
         compiled = time.perf_counter()
         try:
             levels, report = Run(self.objective, engines, subject)(seed, on_step)
@@ -176,8 +181,8 @@ class Cloaker:
 
     @property
     def rescales(self) -> bool:
-        """Whether there are extractors that take one fixed size, which pictures and targets are resampled to."""
-        return any(net.model.manifest.size is not None for net in self.encoders)
+        """Whether every extractor takes one fixed size, so that targets of any size are resampled to it."""
+        return all(net.model.manifest.size is not None for net in self.encoders)
 
     def _targets(
         self, original: Levels, target: Picture | Sequence[Picture] | None, style: str | None, seed: int
@@ -191,7 +196,7 @@ class Cloaker:
         several: Sequence[Picture] = target if isinstance(target, list | tuple) else [cast(Picture, target)]
         goals = tuple(to_levels(each) for each in several)
         for goal in goals:
-            if goal.shape != original.shape and any(net.model.manifest.size is None for net in self.encoders):
+            if goal.shape != original.shape and not self.rescales:
                 raise PictureError(
                     f"the target is {_size(goal)} and the picture {_size(original)}; they must be of one size"
                 )
@@ -212,6 +217,7 @@ class Cloaker:
         free = [own, *(net.model.manifest for net in self.encoders if net.model.manifest.size is None)]
         return replace(
             own,
+            size=None,
             multiple=int(np.lcm.reduce([each.multiple for each in free])),
             minimum=max(each.minimum for each in free),
         )

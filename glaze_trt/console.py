@@ -91,6 +91,8 @@ def cloaked(made: Mapping[str, Any]) -> None:
     typer.echo(f"  SSIMULACRA2  {made['ssimulacra2']:.1f}{_limit(' >= ', budget.get('ssimulacra2'), '.0f')}")
     typer.echo(f"  LPIPS        {made['lpips']:.4f}{lpips}, net {made['perceptual']}")
     typer.echo(f"  largest      {made['linf'] * 255:.0f}/255{_limit(' <= ', linf, '.0f')}")
+    if budget.get("dssim") is not None:
+        typer.echo(f"  DSSIM        {(1 - made['ssim']) / 2:.4f}   <= {budget['dssim']:.3g}")
     measures(made, names=("ssim", "psnr"))
     for note in made["notes"]:
         typer.echo(f"  note: {note}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from cv2.data import haarcascades
 from numpy.typing import NDArray
 
 from glaze_trt.sight import Box
@@ -33,7 +34,7 @@ def find(levels: NDArray[np.uint8]) -> list[Box]:
         levels, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
     )
     grey = cv2.equalizeHist(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
-    cascade = cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_frontalface_default.xml")
+    cascade = cv2.CascadeClassifier(f"{haarcascades}haarcascade_frontalface_default.xml")
     found = cascade.detectMultiScale(grey, 1.1, _NEIGHBOURS, minSize=(_LEAST, _LEAST))
     boxes = [_wider(tuple(round(float(side) / scale) for side in box), width, height) for box in found]
     return sorted(boxes, key=lambda box: -box[2] * box[3])

@@ -64,5 +64,10 @@ def apply(name: str, levels: Levels) -> Levels:
 
 
 def left(levels: Levels, progress: Callable[[Levels], float]) -> dict[str, float]:
-    """The progress that each transformation leaves of a cloaked picture, (H, W, 3) uint8, by name."""
+    """The progress that each transformation leaves of a cloaked picture, by name.
+
+    Args:
+        levels: (H, W, 3) uint8.
+        progress: of a picture, as `glaze_trt.evaluate.Progress` tells it.
+    """
     return {name: progress(apply(name, levels)) for name in NAMES}

@@ -209,7 +209,7 @@ def run(
     made |= {
         "input": str(job.input),
         "output": str(job.output),
-        "model": "+".join(settings.models),
+        "model": "+".join(net.model.name for net in cloaker.encoders),
         "perceptual": settings.perceptual,
         "style": target.style,
         "style_percentile": target.percentile,

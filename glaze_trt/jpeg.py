@@ -41,7 +41,7 @@ def steps(quality: int) -> np.ndarray:
     """Libjpeg's quantisation steps of luma and chroma, in levels: (2, 64), row by row of the 8×8 frequencies."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     tables = np.stack([_LUMA, _CHROMA]).reshape(2, 64)
-    return np.clip((tables * scale + 50) // 100, 1, 255).astype(np.float32)
+    return np.asarray(np.clip((tables * scale + 50) // 100, 1, 255), np.float32)
 
 
 def rounded(t: Tape, x: ir.Value) -> ir.Value:

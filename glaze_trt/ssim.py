@@ -1,6 +1,6 @@
 """The structural similarity index (Wang, Bovik, Sheikh and Simoncelli, IEEE TIP 13(4), 2004), and PSNR.
 
-For measuring a finished picture. The differentiable structural term of the optimisation is another thing.
+For measuring a finished picture; `terms.dssim` is the differentiable form.
 """
 
 from __future__ import annotations

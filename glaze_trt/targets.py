@@ -95,10 +95,11 @@ class Targets:
                 ("--style", wanted.style),
                 ("--target-image", wanted.images),
                 ("--style-image", wanted.style_image),
+                ("--portfolio", wanted.portfolio if wanted.style in (None, AUTO) else None),
             )
             if value
         ]
-        if len(given) > 1:
+        if len(given) > 1 and given != ["--style", "--portfolio"]:
             raise UsageError(f"{' and '.join(given)} exclude each other")
         self._needless = system.objective.features.direction in ("away", "zero")
         if self._needless and given:
@@ -113,9 +114,13 @@ class Targets:
         if wanted.portfolio is not None and wanted.style not in (None, AUTO):
             raise UsageError("--portfolio is what a style is chosen by; it does not go with a --style by name")
         if wanted.stylizer == "built-in" and wanted.style not in (None, AUTO, *styles.available()):
-            styles.describe(str(wanted.style))  # says which there are
+            raise UsageError(
+                f"no style is called {wanted.style!r}: choose {AUTO}, {', '.join(styles.available())}; "
+                "words of your own need --stylizer diffusion"
+            )
         self._images = [picture.load(path).levels for path in wanted.images]
         self._example = picture.load(wanted.style_image).levels if wanted.style_image is not None else None
+        self._portfolio = _Folder(wanted.portfolio) if wanted.portfolio is not None else None
         self._stylizer: Stylizer | None = None
         if wanted.stylizer == "diffusion" and wanted.diffusion is not None:
             self._stylizer = Stylizer(wanted.diffusion, Kept(say=say))
@@ -155,13 +160,13 @@ class Targets:
 
     def _style(self, source: Picture) -> tuple[str, float | None]:
         wanted = self._wanted
-        if wanted.portfolio is None and wanted.style != AUTO:
+        if self._portfolio is None and wanted.style != AUTO:
             return wanted.style or styles.DEFAULT, None
-        if wanted.portfolio is None:
+        if self._portfolio is None:
             found = choice.choose([source.levels], styles.available(), self._encoder, wanted.seed)
         else:
             self._chosen = self._chosen or choice.choose(
-                _Folder(wanted.portfolio), styles.available(), self._encoder, wanted.seed
+                self._portfolio, styles.available(), self._encoder, wanted.seed
             )
             found = self._chosen
         return found.style, found.percentile

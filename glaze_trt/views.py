@@ -48,6 +48,10 @@ class View:
     columns: Callable[[int], Matrix] = np.eye
 
 
+Setting = Callable[[Callable[[View], NDArray[np.floating]]], ir.Value]
+"""From what a view is set to, to its value for the view whose turn it is."""
+
+
 def _lanczos(x: Matrix) -> Matrix:
     return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
 
@@ -116,8 +120,8 @@ VIEWS: Mapping[str, View] = {
 
 ROUND: Mapping[str, tuple[str, ...]] = {
     "untouched": ("untouched",) * 3,
-    "jpeg": ("jpeg 75", "jpeg 90") * 2,
-    "resize": ("half size", "three quarters", "half size"),
+    "jpeg": ("jpeg 90", "jpeg 75", "jpeg 90"),
+    "resize": ("half size", "three quarters"),
     "crop": ("crop", "other crop"),
     "blur": ("blur",),
     "noise": ("noise",) * 4,
@@ -187,8 +191,8 @@ def _shown(t: Tape, x: ir.Value, order: Sequence[str], turn: ir.Value, draw: ir.
             continue
         known = [name for name in dict.fromkeys(order) if VIEWS[name].kind == kind]
         which = _entry(t, np.array([known.index(name) if name in known else 0 for name in order], np.int64), turn)
-        amounts = functools.partial(_setting, t, [VIEWS[name] for name in known], which)
-        view = _WRITTEN[kind](t, x, amounts, draw, seed)
+        setting = functools.partial(_setting, t, [VIEWS[name] for name in known], which)
+        view = _WRITTEN[kind](t, x, setting, draw, seed)
         shown = view if len(kinds) == 1 else t.Where(t.Equal(chosen, np.int64(number)), view, shown)
     return t.Clip(shown, 0.0, 1.0)
 
@@ -200,9 +204,6 @@ def _setting(t: Tape, views: Sequence[View], which: ir.Value, of: Callable[[View
 
 def _entry(t: Tape, choices: NDArray[np.generic], index: ir.Value) -> ir.Value:
     return t.Gather(choices, index, axis=0) if len(choices) > 1 else t.constant(choices[0])
-
-
-Setting = Callable[[Callable[[View], NDArray[np.floating]]], ir.Value]
 
 
 def _compressed(t: Tape, x: ir.Value, setting: Setting, draw: ir.Value, seed: ir.Value) -> ir.Value:
@@ -217,11 +218,11 @@ def _mixed(t: Tape, x: ir.Value, setting: Setting, draw: ir.Value, seed: ir.Valu
 
 
 def _grained(t: Tape, x: ir.Value, setting: Setting, draw: ir.Value, seed: ir.Value) -> ir.Value:
-    return t.Add(x, t.Mul(grain.gaussian(t, dims(x), draw, seed), setting(lambda view: np.float32(view.amount))))
+    return t.Add(x, t.Mul(grain.gaussian(t, dims(x), draw, seed), setting(lambda view: np.asarray(view.amount))))
 
 
 def _lit(t: Tape, x: ir.Value, setting: Setting, draw: ir.Value, seed: ir.Value) -> ir.Value:
-    return t.Mul(x, setting(lambda view: np.float32(view.amount)))
+    return t.Mul(x, setting(lambda view: np.asarray(view.amount)))
 
 
 _WRITTEN = {"jpeg": _compressed, "linear": _mixed, "noise": _grained, "light": _lit}

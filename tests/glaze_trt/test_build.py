@@ -60,7 +60,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_everything_that_a_cloak_runs_is_there(built: Path) -> None:
     cloaker = Cloaker("tiny", "tiny")
     constants, step = cloaker.graphs((1, 3, 48, 64), scaled=False)
-    encoder = cloaker.encoder.load("image", (1, 3, 48, 64))
+    encoder = cloaker.encoders[0].load("image", (1, 3, 48, 64))
     for graph, precision in ((constants, "fp32"), (step, "mixed"), (encoder, "fp32")):
         assert shipped.find(built, RTX.key(graph, precision, Options(), "sm89")) is not None
         assert shipped.find(built, RTX.key(graph, precision, Options(), "sm86")) is None
@@ -144,7 +144,7 @@ def test_plans_of_other_networks_and_options_lie_side_by_side(built: Path, tmp_p
 
 
 def test_a_plan_is_found_whatever_its_flags_and_the_last_one_is_taken(tmp_path: Path) -> None:
-    graph = Cloaker("tiny", "tiny").encoder.load("image", (1, 3, 16, 16))
+    graph = Cloaker("tiny", "tiny").encoders[0].load("image", (1, 3, 16, 16))
     keys = [RTX.key(graph, "fp32", Options(build=building.Build(level=level)), "sm89") for level in (0, 5)]
     for file, key in zip(("a", "b"), keys, strict=True):
         shipped.write(tmp_path, file, file.encode(), key, {})

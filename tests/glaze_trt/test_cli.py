@@ -174,9 +174,10 @@ def test_collisions_are_found_before_any_work(folder: Path, source: Path, tmp_pa
         ["--style", "vaporwave"],
         ["--style", "cubism", "--target-image", "a.png"],
         ["--intensity", "extreme"],
-        ["--preset", "nightshade"],
+        ["--preset", "shade"],
+        ["--preset", "nightshade", "--intensity", "low"],
         ["--steps", "0"],
-        ["--model", "tiny", "--model", "taesd"],
+        ["--model", "tiny", "--model", "tiny"],
         ["--no-such-option"],
     ],
 )

@@ -111,8 +111,30 @@ def test_a_fixed_size_is_seen(tmp_path: Path) -> None:
     assert (found.manifest.size, found.manifest.multiple) == ((96, 64), 1)
 
 
-def test_other_ends_and_no_manifest(tmp_path: Path) -> None:
-    path = network(tmp_path / "mine.onnx", "pixels", "embedding")
+def test_an_extractor_may_call_its_ends_as_it_likes(tmp_path: Path) -> None:
+    path = network(tmp_path / "mine.onnx", "pixels", "embedding", size=(96, 96))
+    manifest = find(str(path), "encoder").manifest
+    assert (manifest.ports, manifest.size) == (("pixels", "embedding"), (96, 96))
+    free = network(tmp_path / "free.onnx", "pixels", "embedding")
+    manifest = find(str(free), "encoder").manifest
+    assert (manifest.ports, manifest.size, manifest.multiple) == (("pixels", "embedding"), None, 8)
+    for kind in ("decoder", "perceptual"):
+        with pytest.raises(ModelError, match="glaze-trt export NAME --onnx FILE --input-range"):
+            find(str(path), kind)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(["a", "b"], ["y"]), (["a"], ["y", "z"]), (["flat"], ["y"])])
+def test_other_ends_and_no_manifest(inputs: list[str], outputs: list[str], tmp_path: Path) -> None:
+    value = helper.make_tensor_value_info
+    shapes = {"flat": ("n", 3)}
+    graph = helper.make_graph(
+        [helper.make_node("Sum", inputs, [name]) for name in outputs],
+        "g",
+        [value(name, TensorProto.FLOAT, shapes.get(name, ("n", 3, "h", "w"))) for name in inputs],
+        [value(name, TensorProto.FLOAT, shapes.get(inputs[0], ("n", 3, "h", "w"))) for name in outputs],
+    )
+    path = tmp_path / "mine.onnx"
+    onnx.save(helper.make_model(graph, ir_version=10), path)
     with pytest.raises(ModelError, match="glaze-trt export NAME --onnx FILE --input-range"):
         find(str(path), "encoder")
 
