@@ -47,6 +47,9 @@ def cloak(
         list[str] | None,
         typer.Option(help="Encoder: tiny, sd-vae, sdxl-vae, taesd, ... or an .onnx file; repeatable, to move several."),
     ] = None,
+    weight: Annotated[
+        list[float] | None, typer.Option(help="How much each --model counts, in their order; alike by default.")
+    ] = None,
     extractor: Annotated[
         list[Path] | None, typer.Option(help="A face embedding as an .onnx file, pictures in [0,1]; repeatable.")
     ] = None,
@@ -91,9 +94,12 @@ def cloak(
     """Cloak pictures and measure the saved files."""
     with failing_clearly(as_json=as_json, debug=debug):
         presets.find(preset)
+        if stylizer is not Stylizer.diffusion and (strength, guidance, diffusion_steps) != (None, None, None):
+            raise UsageError("--strength, --guidance and --diffusion-steps are for --stylizer diffusion")
         kind: Literal["built-in", "diffusion"] = "diffusion" if stylizer is Stylizer.diffusion else "built-in"
         settings = jobs.Settings(
             models=(*(model or ([] if extractor else ["tiny"])), *map(str, extractor or ())),
+            weights=tuple(weight or ()),
             perceptual=perceptual,
             target=Wanted(
                 style=style,

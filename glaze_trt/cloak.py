@@ -124,8 +124,18 @@ class Cloaker:
         engine_name: str = "auto",
         precision: str = "auto",
         options: engine.Options | None = None,
+        weights: Sequence[float] = (),
     ) -> None:
         """Finds the networks; engines are compiled with the first picture of a size.
+
+        Args:
+            model: encoders, by name or path.
+            perceptual: a perceptual net, by name or path.
+            objective: what is optimised.
+            engine_name: `auto`, or an engine of `engine.available_engines()`.
+            precision: of the step, or `auto`.
+            options: how engines are built and where they run.
+            weights: how much each encoder counts; alike if none are given.
 
         Raises:
             ModelError: no such model.
@@ -137,6 +147,9 @@ class Cloaker:
         called = [net.model.name for net in self.encoders]
         if not called or len(set(called)) < len(called):  # progress is told by name
             raise UsageError(f"models: {', '.join(called) or 'none'}; give each encoder once, under a name of its own")
+        if weights and (len(weights) != len(called) or min(weights) <= 0):
+            raise UsageError(f"{len(called)} encoders need as many weights above 0; got {', '.join(map(str, weights))}")
+        self._weights = tuple(float(weight) for weight in weights)
         self.perceptual = Network(models.find(perceptual, "perceptual"), engine_name, options)
         self._engine, self._precision, self._options = engine_name, precision, options
         self._compiled: dict[tuple[tuple[int, ...], tuple[Box, ...]], Engines] = {}
@@ -248,16 +261,22 @@ class Cloaker:
 
     def graphs(self, shape: tuple[int, ...], *, scaled: bool, boxes: Sequence[Box] = ()) -> tuple[ir.Model, ir.Model]:
         """What is computed of a picture once, and the step, for pictures of a shape; see `glaze_trt.step`."""
+        looking = self.looking(boxes)
+        shares = dict(zip([net.model.name for net in self.encoders], self._weights, strict=False))
         nets = graphs.Nets(
-            tuple(net.load("image", shape) for net in self.looking(boxes)),
+            tuple(net.load("image", shape) for net in looking),
             self.perceptual.load("image", shape) if "lpips" in self.objective.measures else None,
+            tuple(shares[net.model.name] for net in looking) if shares else (),
         )
         look = graphs.look(shape, self.objective)
         known = {str(v.name): dims(v) for v in (*look.graph.outputs, *nets.features)}
         return look, graphs.step(nets, self.objective, known, scaled=scaled)
 
     def looking(self, boxes: Sequence[Box]) -> tuple[Network, ...]:
-        """Every encoder, those of one fixed size once for every box."""
+        """Every encoder, those of one fixed size once for every box; as they were compiled, if they were."""
+        for (_, known), engines in self._compiled.items():
+            if known == tuple(boxes):
+                return engines.encoders
         found: list[Network] = []
         for net in self.encoders:
             found += [net.at(box) for box in boxes] if boxes and net.model.manifest.size is not None else [net]

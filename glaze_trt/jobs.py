@@ -40,6 +40,7 @@ class Settings:
 
     Attributes:
         models: encoders and other extractors, by name or path.
+        weights: how much each of them counts; alike if none are given.
         perceptual: the net for LPIPS.
         target: what pictures are moved toward.
         preset: whose objective.
@@ -58,6 +59,7 @@ class Settings:
     """
 
     models: tuple[str, ...] = ("tiny",)
+    weights: tuple[float, ...] = ()
     perceptual: str = "tiny"
     target: Wanted = Wanted()
     preset: str = "glaze"
@@ -152,6 +154,7 @@ def make_cloaker(settings: Settings, options: Options) -> Cloaker:
         engine_name=settings.engine,
         precision=settings.precision,
         options=options,
+        weights=settings.weights,
     )
 
 
@@ -184,7 +187,7 @@ def run(
     _refuse_outputs(job, source, settings.overwrite)
     mask, boxes = area.of(source.levels, settings.mask, settings.regions, faces=settings.faces)
     doing("target")
-    target = targets.of(source, sized=not cloaker.rescales)
+    target = targets.of(source, sized=not cloaker.rescales, faces=settings.faces)
     loaded = time.perf_counter()
     doing("compiling")
     result = cloaker(

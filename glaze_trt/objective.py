@@ -194,10 +194,14 @@ class Objective:
         return self.update.kind == "preconditioned"
 
     def with_views(self, views: tuple[str, ...]) -> Objective:
-        """The same, for a cloak that shall outlast transformations, and those that it was published with."""
-        return replace(
-            self, features=replace(self.features, views=tuple(dict.fromkeys((*self.features.views, *views))))
-        )
+        """The same, for a cloak that shall outlast transformations, and those that it was published with.
+
+        One view is seen a step, so there are twice the steps; at 512², `glaze` with all of them left 0.30 after JPEG 75
+        and 0.22 after halving with 80 steps, 0.25 and 0.18 with 40.
+        """
+        seen = tuple(dict.fromkeys((*self.features.views, *views)))
+        steps = self.steps if self.features.views else 2 * self.steps
+        return replace(self, features=replace(self.features, views=seen), steps=steps)
 
 
 _DRIFT = 1.0

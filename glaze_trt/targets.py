@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from glaze_trt import faces as detector
 from glaze_trt import picture, presets, styles
 from glaze_trt.errors import PictureError, UsageError
 from glaze_trt.network import Network
@@ -126,12 +127,20 @@ class Targets:
             self._stylizer = Stylizer(wanted.diffusion, Kept(say=say))
         self._chosen: choice.Choice | None = None
 
-    def of(self, source: Picture, *, sized: bool, on_step: Callable[[int, int], None] | None = None) -> Target:
+    def of(
+        self,
+        source: Picture,
+        *,
+        sized: bool,
+        faces: bool = False,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Target:
         """The target of one picture.
 
         Args:
             source: the picture.
             sized: whether targets must be of the picture's size.
+            faces: whether of pictures given the largest face is meant, where there is one.
             on_step: told of a diffusion model's steps.
 
         Raises:
@@ -141,7 +150,10 @@ class Targets:
             return Target((), None, None, "none")
         size = (source.rgb.shape[0], source.rgb.shape[1])
         if self._images:
-            fitted = (picture.to_levels(styles.target_from(i, size)) if sized else i for i in self._images)
+            fitted = (
+                picture.to_levels(styles.target_from(i, size)) if sized else _face(i) if faces else i
+                for i in self._images
+            )
             return Target(tuple(fitted), None, None, ", ".join(path.name for path in self._wanted.images))
         if self._patterned:
             return Target((pattern(*size),), None, None, "a text pattern")
@@ -170,6 +182,12 @@ class Targets:
             )
             found = self._chosen
         return found.style, found.percentile
+
+
+def _face(levels: Levels) -> Levels:
+    """The largest face of a picture, or all of it where none is found."""
+    x, y, w, h = next(iter(detector.find(levels)), (0, 0, levels.shape[1], levels.shape[0]))
+    return levels[y : y + h, x : x + w]
 
 
 class _Folder(Sequence[Levels]):

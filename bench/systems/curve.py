@@ -122,8 +122,10 @@ def _scaled(work: Work, plan: Plan, system: System, subjects: Sequence[Subject])
     """Every cloak as it is, and its change scaled to every score."""
     found = {}
     for subject in subjects:
-        rows = [work.cloaked(system, subject), *(work.at(score, system, subject) for score in plan.scores)]
-        found[subject.name] = [_spot(row) for row in rows if row is not None]
+        rows = [work.cloaked(system, subject)]
+        for score in plan.scores:
+            rows += work.around(score, system, subject)
+        found[subject.name] = [_spot(row) for row in rows]
     return found
 
 

@@ -15,9 +15,6 @@ LONGEST = 4.0
 
 _ROUNDS = 9
 
-_SLACK = 0.5
-"""Points of SSIMULACRA2 that the end of a curve may be above what was asked of it: changes are whole levels."""
-
 
 @dataclass(frozen=True)
 class Spot:
@@ -58,10 +55,13 @@ class Versus:
     ratio_at_asked: float
 
 
-def scaled(before: Levels, after: Levels, holds: Callable[[Levels], bool]) -> tuple[float, Levels] | None:
-    """The largest multiple of a change that holds, by bisection up to `LONGEST`, and that picture in 8 bits.
+def scaled(before: Levels, after: Levels, holds: Callable[[Levels], bool]) -> list[Levels]:
+    """A change, by bisection, with the largest multiple that holds and the next one that does not, both in 8 bits.
 
-    None where even the longest holds, so that no end was found.
+    Between the two lies a rounding, which a picture of large equal levels makes a wide step.
+
+    Returns:
+        Nothing where even `LONGEST` holds, so that no end was found.
     """
     start = before.astype(np.float32)
     change = after.astype(np.float32) - start
@@ -72,12 +72,12 @@ def scaled(before: Levels, after: Levels, holds: Callable[[Levels], bool]) -> tu
     low, high = 0.0, 1.0
     while holds(at(high)):
         if high >= LONGEST:
-            return None
+            return []
         low, high = high, min(2 * high, LONGEST)
     for _ in range(_ROUNDS):
         middle = (low + high) / 2
         low, high = (middle, high) if holds(at(middle)) else (low, middle)
-    return low, at(low)
+    return [at(low), at(high)]
 
 
 def read_off(spots: Sequence[Spot], score: float) -> Spot | None:
@@ -86,11 +86,11 @@ def read_off(spots: Sequence[Spot], score: float) -> Spot | None:
     Caps are whole 8-bit levels, so between two there is no picture of their kind, only mixtures of both.
 
     Returns:
-        None below the lowest spot, which stands for what is just below it.
+        None below the lowest spot.
     """
     ordered = sorted([*spots, UNCHANGED], key=lambda spot: spot.score)
     scores = [spot.score for spot in ordered]
-    if score < scores[0] - _SLACK:
+    if score < scores[0]:
         return None
     values = ([getattr(spot, name) for spot in ordered] for name in ("progress", "flip", "lpips"))
     return Spot(score, *(float(np.interp(score, scores, each)) for each in values))

@@ -52,7 +52,7 @@ class Measure:
             perceptual=lpips,
             features=self._features,
         )
-        self._faces = [_Face(net, self._before, targets) for net in encoders if net.model.manifest.size is not None]
+        self._faces = [_Face(net, self._before, targets) for net in encoders if system.faces]
 
     def __call__(self, after: Levels) -> dict[str, Any]:
         """Everything, by name; `linf` in 8-bit levels."""

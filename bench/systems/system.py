@@ -28,12 +28,14 @@ class System:
         objective: its settings.
         models: encoders that it moves, by name or path.
         toward: what it moves them to.
+        faces: whether its encoders are face embeddings.
     """
 
     name: str
     objective: Objective
     models: tuple[str, ...]
     toward: Toward = "target"
+    faces: bool = False
 
 
 LINES = (40.0, 50.0, 70.0, 80.0, 85.0)
@@ -106,7 +108,7 @@ def published(name: str, models: Sequence[str], most_steps: int | None = None) -
         toward = "text"
     elif name == "foggysight":
         toward = "people"
-    return System(name, objective, tuple(models), toward)
+    return System(name, objective, tuple(models), toward, preset.faces)
 
 
 def lasting(robust: Sequence[str], models: Sequence[str], steps: int = Objective.steps) -> System:

@@ -98,18 +98,17 @@ class Work:
 
         return self.ledger.kept(f"{self._key(system, subject)} seen by {', '.join(encoders)}", make)
 
-    def at(self, score: float, system: System, subject: Subject) -> Row | None:
-        """The same with the largest multiple of its change with SSIMULACRA2 ≥ `score`; None if out of reach."""
+    def around(self, score: float, system: System, subject: Subject) -> list[Row]:
+        """The same with its change scaled to just above and just below a SSIMULACRA2; none if out of reach."""
         self.cloaked(system, subject)
 
         def make() -> Row:
             before, after = subject.picture, self._picture(system, subject)
             found = scaled(before, after, lambda levels: ssimulacra2(before, levels) >= score)
-            if found is None:
-                return {}
-            return {"scale": found[0], **self._measure(system, subject)(found[1])}
+            measure = self._measure(system, subject)
+            return {"around": [measure(levels) for levels in found]}
 
-        return self.ledger.kept(f"{self._key(system, subject)} at {score:g}", make) or None
+        return list(self.ledger.kept(f"{self._key(system, subject)} around {score:g}", make)["around"])
 
     def encoder(self, name: str) -> Network:
         """An encoder in fp32, loaded once."""

@@ -108,11 +108,9 @@ def test_versus_holds_the_other_to_the_score_that_ours_has():
 
 def test_a_change_is_scaled_until_it_holds_no_more():
     before = np.full((8, 8, 3), 100, np.uint8)
-    found = scaled(before, before + 10, lambda levels: int(levels.max()) <= 125)
-    assert found is not None
-    assert found[0] == pytest.approx(2.55, abs=0.01)
-    assert int(found[1].max()) == 125
-    assert scaled(before, before + 10, lambda levels: True) is None
+    held, broken = scaled(before, before + 10, lambda levels: int(levels.max()) <= 125)
+    assert (int(held.max()), int(broken.max())) == (125, 126)
+    assert scaled(before, before + 10, lambda levels: True) == []
 
 
 def test_flip_is_nothing_for_no_change_and_grows():
