@@ -36,6 +36,9 @@ _FEW = 5
 _SCALED_RMS = 2.0**-4
 """Of a scaled fp16 gradient: about as far from 65504, where numbers end, as from 6e-8, where they vanish."""
 
+_SMALL = 0.25
+"""The best δ must have this part of the last one's size: a first one of half a level is inside any budget."""
+
 _LEAST = 1e-12
 """Keeps quotients away from zero, where the target is the picture itself."""
 
@@ -157,7 +160,13 @@ class Run:
         if not graphs.keeps_best(self._objective):
             return self._fit(session.read("delta"), self._modelled_room(session), float("inf"))
         best = float(session.read("best_score"))
-        delta = session.read("best_delta" if np.isfinite(best) else "delta")
+        delta = session.read("delta")
+        if np.isfinite(best):
+            kept = session.read("best_delta")
+            if float(np.std(kept)) > _SMALL * float(np.std(delta)):
+                delta = kept
+            else:  # only the first δ, or one like it, was inside; what came later is worth more, shortened
+                return self._fit(delta, self._modelled_room(session), float("inf"))
         distances = self._distances(session)
         last = sum(d / max(aim.whole, _LEAST) for d, aim in zip(distances, self._aims, strict=True)) / len(distances)
         begin = self._modelled_room(session) if abs(best - last) <= 1e-6 * abs(best) else 1.0

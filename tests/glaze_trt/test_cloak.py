@@ -139,6 +139,13 @@ def test_few_steps_still_use_the_budget() -> None:
     assert report.ssimulacra2 < 73 or report.linf == pytest.approx(budget.linf)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_few_steps_do_not_end_where_they_began(steps: int) -> None:
+    report = glaze_trt.cloak(waves(), target=waves(seed=5), steps=steps).report
+    assert report.progress > 0.003 * steps  # the first δ, which is inside every limit, moves nothing
+    assert report.lpips <= report.budget.lpips
+
+
 def test_fp16_finds_its_loss_scale_and_cloaks_as_fp32_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(EMULATE, "1")
     reports = {
