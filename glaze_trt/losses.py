@@ -112,8 +112,8 @@ def constraint_values(
         with tape.scope(measure, precision="fp32"):
             if measure == "visibility":
                 values[measure] = terms.visibility(tape, x, known)
-            elif measure == "drift":
-                values[measure] = terms.drift(tape, delta)
+            elif measure == "structure":
+                values[measure] = terms.structure(tape, delta, known)
             elif measure == "dssim":
                 values[measure] = terms.dssim(tape, x, picture, known)
             else:

@@ -33,6 +33,8 @@ def look(size: Sequence[int], objective: Objective) -> ir.Model:
     named: dict[str, ir.Value] = {}
     if "visibility" in objective.measures:
         named |= terms.visibility_reference(tape, image)
+    if "structure" in objective.measures:
+        named |= terms.structure_reference(tape, image)
     if "dssim" in objective.measures:
         named |= terms.dssim_reference(tape, image)
     return _finish(graph, tape, named)

@@ -1,6 +1,6 @@
 """`python -m bench.step`: seconds of one value and gradient, or one whole step, in every way there is to run it.
 
-Works: `sd-vae` (the SD 1.x encoder), `taesd`, and `step` (TAESD, LPIPS-squeeze, colour drift, multipliers, the
+Works: `sd-vae` (the SD 1.x encoder), `taesd`, and `step` (TAESD, LPIPS-squeeze, the structural term, multipliers, the
 update and the projection). Contenders: PyTorch's forms, the rival road (torch's own traced vjp as ONNX) in ONNX Runtime
 and OpenVINO, and our engines. One run, alternating rounds, medians; ratios against the fastest PyTorch form of the same
 heat; the floor beside them. Everything is compiled and called once before the clock starts.

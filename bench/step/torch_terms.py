@@ -1,8 +1,8 @@
 """The terms that stand for visibility in the step, in PyTorch and from their equations.
 
-`Drift` is the slow shift of opponent colours; `Visibility` is SSIMULACRA2's error (in XYB, six octaves), and holds
-everything of the original picture that does not change. They are what a careful author would write in PyTorch, so that
-the step is timed against a fair opponent; `glaze_trt.terms` has them as graphs.
+`Structure` is SSIM's contrast-structure over three octaves of opponent colours; `Visibility` is SSIMULACRA2's error (in
+XYB, six octaves). Both hold everything of the original picture that does not change. They are what a careful author
+would write in PyTorch, so that the step is timed against a fair opponent; `glaze_trt.terms` has them as graphs.
 """
 
 from __future__ import annotations
@@ -51,22 +51,38 @@ def mix(x: Tensor, matrix: Tensor, offset: Tensor | None = None) -> Tensor:
     return F.conv2d(x, matrix[:, :, None, None], offset)
 
 
-class Drift(nn.Module):
-    """δ (1, 3, H, W) → mean squared slow shift of opponent colours, in squared levels."""
+class Structure(nn.Module):
+    """δ (1, 3, H, W) → mean of 1 − l·s against the original, 0 for no change."""
 
     opponent: Tensor
     weight: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, original: Tensor) -> None:
         super().__init__()
         self.register_buffer("opponent", torch.tensor([[0.299, 0.587, 0.114], [0.5, -0.5, 0.0], [-0.25, -0.25, 0.5]]))
-        self.register_buffer("weight", torch.tensor([1.0, 1.5, 1.5]).view(1, 3, 1, 1))
+        weight = torch.tensor([1.0, 0.7, 0.5])
+        self.register_buffer("weight", (weight / weight.sum()).view(1, 3, 1, 1))
         self.blur = Blur()
+        self.colours = octaves(mix(original, self.opponent), 3)
+        self.means = [self.blur(a) for a in self.colours]
+        self.variances = [self.blur(a * a) - m * m for a, m in zip(self.colours, self.means, strict=True)]
+        shares = (1.0, 0.7, 0.4)[: len(self.colours)]
+        self.shares = [share / sum(shares) for share in shares]
 
     def forward(self, delta: Tensor) -> Tensor:
         """The loss."""
-        shift = self.blur(octaves(mix(delta, self.opponent), 3)[-1])
-        return (shift * shift * self.weight).mean() * 255.0**2
+        changes = octaves(mix(delta, self.opponent), len(self.colours))
+        parts = []
+        for d, a, mean, before, share in zip(
+            changes, self.colours, self.means, self.variances, self.shares, strict=True
+        ):
+            shift = self.blur(d)
+            change = self.blur(d * d) - shift * shift
+            shared = self.blur(a * d) - mean * shift
+            same = 1 - change / (2 * before + change + 2 * shared + 3e-4)
+            light = 1 - 2000 * shift * shift
+            parts.append(((1 - light * same) * self.weight).mean() * (3 * share))
+        return torch.stack(parts).sum()
 
 
 class Visibility(nn.Module):

@@ -22,7 +22,7 @@ import engine
 from bench.networks import DistanceFrom, lpips_network, taesd
 from bench.step.ours import write_forward
 from bench.step.torch_forms import Outputs, as_arrays
-from bench.step.torch_terms import Drift, Visibility
+from bench.step.torch_terms import Structure, Visibility
 from bench.step.work import Tensors, Term, Work
 from glaze_trt import step as graphs
 from glaze_trt.objective import Objective
@@ -101,9 +101,9 @@ def whole_work(size: int, weights: Path | None) -> Work:
     if "visibility" in names:
         visibility = Visibility(picture)
         terms["visibility"] = lambda x, _: _single(visibility, x)
-    if "drift" in names:
-        drift = Drift()
-        terms["drift"] = lambda x, _: _single(drift, x - picture)
+    if "structure" in names:
+        structure = Structure(picture)
+        terms["structure"] = lambda x, _: _single(structure, x - picture)
 
     def advance(values: Tensors, gradients: Tensors, inputs: Tensors) -> dict[str, Tensor]:
         unit = {name: g / (g.square().mean().sqrt() + 1e-12) for name, g in gradients.items()}

@@ -6,12 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import engine  # noqa: E402
 from bench.step import rival  # noqa: E402
 from bench.step.floor import multiply_adds  # noqa: E402
-from bench.step.torch_terms import Drift, Visibility  # noqa: E402
-from engine.tape import OPSET, Tape  # noqa: E402
-from glaze_trt import terms  # noqa: E402
+from bench.step.torch_terms import Structure, Visibility  # noqa: E402
 
 
 def value(name: str, *shape: int) -> ir.Value:
@@ -71,14 +68,9 @@ def test_visibility_gives_the_packages_score():
     )  # edges, and weights left out
 
 
-def test_drift_is_that_of_the_graph():
-    change = torch.nn.functional.avg_pool2d(torch.randn(1, 3, 64, 64), 9, 1, 4) * 0.05
-    graph = ir.Graph(inputs=[], outputs=[], nodes=[], opset_imports={"": OPSET}, name="drift")
-    graph.inputs.append(ir.Value(name="delta", shape=ir.Shape((1, 3, 64, 64)), type=ir.TensorType(ir.DataType.FLOAT)))
-    value = terms.drift(Tape(graph), graph.inputs[0])
-    value.name = "drift"
-    graph.outputs.append(value)
-    program = engine.compile(ir.Model(graph, ir_version=10), "onnxruntime")
-    ours = float(program({"delta": change.numpy()})["drift"])
-    assert float(Drift()(change)) == pytest.approx(ours, rel=1e-4)
-    assert ours > 0
+def test_structure_is_zero_for_no_change_and_grows():
+    picture = torch.rand(1, 3, 64, 64)
+    structure, change = Structure(picture), torch.randn(1, 3, 64, 64) * 0.02
+    none, some, more = (float(structure(change * scale)) for scale in (0.0, 1.0, 2.0))
+    assert none == pytest.approx(0.0, abs=1e-6)
+    assert 0 < some < more
