@@ -45,7 +45,7 @@ def test_rounding_alone_keeps_the_step_on_its_way(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(EMULATE, "1")
     exact, begin, later = followed("fp32")
     first, before, after = followed(precision)
-    assert cosine(first, exact) >= LEAST[precision] - 0.01
+    assert cosine(first, exact) >= LEAST[precision] - 0.02  # processors round in different orders
     assert before == pytest.approx(begin, rel=LOSS[precision])
     assert later < 0.98 * begin
     assert begin - after >= 0.9 * (begin - later)
