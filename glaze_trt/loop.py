@@ -36,7 +36,7 @@ _FEW = 5
 _SCALED_RMS = 2.0**-4
 """Of a scaled fp16 gradient: about as far from 65504, where numbers end, as from 6e-8, where they vanish."""
 
-_SMALL = 0.25
+_SMALL = 0.4
 """The best δ must have this part of the last one's size: a first one of half a level is inside any budget."""
 
 _LEAST = 1e-12

@@ -142,7 +142,7 @@ def test_few_steps_still_use_the_budget() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_few_steps_do_not_end_where_they_began(steps: int) -> None:
     report = glaze_trt.cloak(waves(), target=waves(seed=5), steps=steps).report
-    assert report.progress > 0.003 * steps  # the first δ, which is inside every limit, moves nothing
+    assert report.progress > 0.002 * steps  # the first δ, which is inside every limit, moves nothing
     assert report.lpips <= report.budget.lpips
 
 
