@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -14,11 +16,22 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """The same piece by piece: what is written to the file appears at `path` when the block ends without an error.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
     temporary: str | None = None
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=".glaze-", suffix=".part", dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, _permissions(path))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from glaze_trt import faces as detector
 from glaze_trt.errors import PictureError, UsageError
-from glaze_trt.sight import Box
+from glaze_trt.sight import Box, inside
 
 Levels = NDArray[np.uint8]
 Mask = NDArray[np.float32]
@@ -70,10 +70,10 @@ def parse(text: str) -> Box:
 
 
 def _cut(box: Box, width: int, height: int) -> Box:
-    x, y, w, h = box
-    if x >= width or y >= height:
-        raise UsageError(f"--region {x},{y},{w},{h} lies outside the picture, which is {width} x {height}")
-    return x, y, min(w, width - x), min(h, height - y)
+    found = inside(box, width, height)
+    if found is None:
+        raise UsageError("--region {},{},{},{} lies outside the picture, which is {} x {}".format(*box, width, height))
+    return found
 
 
 def _read(path: Path, width: int, height: int) -> Mask:

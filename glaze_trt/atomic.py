@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from engine import atomic
 from glaze_trt.errors import OutputError
@@ -14,8 +17,20 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
     """
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """The same piece by piece: what is written to the file appears at `path` when the block ends without an error.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full.
+    """
     try:
-        atomic.write_bytes(path, data)
+        with atomic.writing(path) as file:
+            yield file
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{path}: cannot be written ({reason}); nothing was left behind") from error

@@ -85,9 +85,7 @@ def evaluate(
         )
         found = judge(second.levels).as_dict()
         if handled:
-            found["handled"] = handling.left(
-                second.levels, lambda levels: sum(judge.progress(levels).values()) / len(encoders)
-            )
+            found["handled"] = handling.left(second.levels, judge.mean_progress)
         if as_json:
             shown = "+".join(net.model.name for net in encoders) if goals else None
             console.document({"a": str(before), "b": str(after), "model": shown, "perceptual": perceptual, **found})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from glaze_trt import area, console, jobs, presets, styles, views
+from glaze_trt import area, console, jobs, plan, presets, styles, views
 from glaze_trt.cli_options import EngineName, EngineOption, Perceptual, Precision
 from glaze_trt.console import Debug, Json, failing_clearly
 from glaze_trt.errors import UsageError
@@ -137,13 +138,11 @@ def cloak(
         )
         if presets.PRESETS[preset].faces and not extractor and model is None:
             raise UsageError(f"the preset {preset} acts on a face embedding: give one by --extractor FILE.onnx")
-        note = jobs.demonstration_note(settings)
-        planned = jobs.plan(images, output, sheet)
-        outcome = _run_all(planned, settings, as_json=as_json, debug=debug)
+        outcome = _run_all(settings, lambda: plan.plan(images, output, sheet), as_json=as_json, debug=debug)
+        note = outcome.note if outcome.made else None
         if as_json:
-            shown = note if outcome.made else None
-            console.document({"pictures": outcome.made, "failures": outcome.failures, "note": shown})
-        elif outcome.made and note:
+            console.document({"pictures": outcome.made, "failures": outcome.failures, "note": note})
+        elif note:
             typer.echo(note)
         if outcome.interrupted:
             raise KeyboardInterrupt
@@ -157,16 +156,21 @@ def _names(text: str | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """The reports of the pictures done, the inputs that failed with their lines, and whether a person stopped it."""
+    """What must be said of the models, reports of the pictures done, what failed, and whether a person stopped it."""
 
+    note: str | None
     made: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
     interrupted: bool = False
 
 
-def _run_all(planned: list[jobs.Job], settings: jobs.Settings, *, as_json: bool, debug: bool) -> _Outcome:
-    """Every picture in turn; a bad one is reported and the others still done."""
-    outcome = _Outcome()
+def _run_all(
+    settings: jobs.Settings, plan_all: Callable[[], list[plan.Job]], *, as_json: bool, debug: bool
+) -> _Outcome:
+    """Every picture in turn; a bad one is reported and the others still done.
+
+    Nothing is planned, and so no folder made, before all else that was asked for is known to be there.
+    """
     with Bar() as bar, Stop(bar.say, bar.leave) as stop:
 
         def building(phase: str, share: float) -> None:
@@ -184,7 +188,8 @@ def _run_all(planned: list[jobs.Job], settings: jobs.Settings, *, as_json: bool,
         options = jobs.make_options(settings, building)
         cloaker = jobs.make_cloaker(settings, options)
         targets = Targets(settings.target, settings.preset, cloaker.encoders[0], bar.say)
-        for job in planned:
+        outcome = _Outcome(jobs.demonstration_note(cloaker))
+        for job in plan_all():
             bar.begin(job.input.name)
             try:
                 report = jobs.run(job, settings, cloaker, targets, options, on_step=on_step, doing=doing)

@@ -21,11 +21,12 @@ from glaze_trt import models, presets, styles, views
 from glaze_trt import step as graphs
 from glaze_trt.errors import PictureError, PrecisionError, UsageError
 from glaze_trt.loop import Array, Engines, OnStep, Run, Subject
+from glaze_trt.losses import Nets
 from glaze_trt.network import SIZES_KEPT, Network, padded, padded_shape
 from glaze_trt.objective import INTENSITIES, Budget, Objective
 from glaze_trt.picture import MAX_PIXELS
 from glaze_trt.result import CloakResult, Levels, Picture, as_given, to_levels
-from glaze_trt.sight import Box
+from glaze_trt.sight import Box, inside
 
 Mask = NDArray[np.floating]
 """(H, W) in [0,1]."""
@@ -263,7 +264,7 @@ class Cloaker:
         """What is computed of a picture once, and the step, for pictures of a shape; see `glaze_trt.step`."""
         looking = self.looking(boxes)
         shares = dict(zip([net.model.name for net in self.encoders], self._weights, strict=False))
-        nets = graphs.Nets(
+        nets = Nets(
             tuple(net.load("image", shape) for net in looking),
             self.perceptual.load("image", shape) if "lpips" in self.objective.measures else None,
             tuple(shares[net.model.name] for net in looking) if shares else (),
@@ -325,11 +326,13 @@ def _inside(boxes: Sequence[Box], original: Levels) -> tuple[Box, ...]:
     """Boxes as tuples, cut to the picture."""
     height, width = original.shape[:2]
     found = []
-    for x, y, w, h in boxes:
-        left, top, right, bottom = max(0, x), max(0, y), min(width, x + w), min(height, y + h)
-        if right <= left or bottom <= top:
-            raise PictureError(f"the box {x},{y},{w},{h} lies outside the picture, which is {width} x {height}")
-        found.append((left, top, right - left, bottom - top))
+    for box in boxes:
+        part = inside(box, width, height)
+        if part is None:
+            raise PictureError(
+                "the box {},{},{},{} lies outside the picture, which is {} x {}".format(*box, width, height)
+            )
+        found.append(part)
     return tuple(found)
 
 

@@ -98,13 +98,17 @@ class Judge:
             ssim=ssim(before, after),
             ssimulacra2=ssimulacra2(before, after),
             lpips=None if self._lpips is None else self._lpips(after),
-            progress=float(np.mean(list(ways.values()))) if ways else None,
+            progress=_mean(ways) if ways else None,
             progresses=ways,
         )
 
     def progress(self, after: Levels) -> dict[str, float]:
         """The progress of a picture alone, by encoder."""
         return {way.name: way(after) for way in self._ways}
+
+    def mean_progress(self, after: Levels) -> float:
+        """The same, the mean over the encoders."""
+        return _mean(self.progress(after))
 
 
 def linf(before: Levels, after: Levels) -> float:
@@ -168,6 +172,10 @@ class Progress:
 
     def _grown(self, levels: Levels) -> NDArray[np.float32]:
         return padded(levels, self._net.model.manifest)
+
+
+def _mean(ways: Mapping[str, float]) -> float:
+    return float(np.mean(list(ways.values())))
 
 
 def _mean_square(difference: NDArray[np.float32]) -> float:

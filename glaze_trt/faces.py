@@ -11,7 +11,7 @@ import numpy as np
 from cv2.data import haarcascades
 from numpy.typing import NDArray
 
-from glaze_trt.sight import Box
+from glaze_trt.sight import Box, inside
 
 _SIDE = 1024
 """Pixels of the longer side in which faces are looked for."""
@@ -43,5 +43,4 @@ def find(levels: NDArray[np.uint8]) -> list[Box]:
 def _wider(box: tuple[int, ...], width: int, height: int) -> Box:
     x, y, w, h = box
     more_x, more_y = round(_WIDER * w), round(_WIDER * h)
-    left, top = max(0, x - more_x), max(0, y - more_y)
-    return left, top, min(width, x + w + more_x) - left, min(height, y + h + more_y) - top
+    return inside((x - more_x, y - more_y, w + 2 * more_x, h + 2 * more_y), width, height) or (x, y, w, h)

@@ -1,32 +1,26 @@
-"""From a list of pictures to a list of cloaked files: where each goes, and one picture's way through.
+"""One picture's way through: load -> target -> cloak -> save inside the budget -> contact sheet.
 
-    plan    names every output, and finds what would collide or be overwritten before any work begins
-    run     load -> target -> cloak -> save inside the budget -> contact sheet
-
-Knows nothing of the command line or of how results are shown.
+Knows nothing of the command line or of how results are shown; where results go is planned in `plan`.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from engine import Options, shipped
 from engine.errors import BackendError
 from engine.runtime.driver import open_driver, parse_device
 from engine.runtime.select import BACKENDS
-from glaze_trt import area, atomic, fit, handling, models, picture, report, styles
+from glaze_trt import area, atomic, fit, handling, picture, report, styles
 from glaze_trt.cloak import Cloaker, make_objective
-from glaze_trt.errors import OutputError, UsageError
+from glaze_trt.errors import UsageError
 from glaze_trt.evaluate import Judge
 from glaze_trt.objective import Objective
-from glaze_trt.picture import Picture
+from glaze_trt.plan import Job, refuse_outputs
 from glaze_trt.result import StepInfo
 from glaze_trt.sight import Box
 from glaze_trt.targets import Targets, Wanted
@@ -75,52 +69,6 @@ class Settings:
     device: str | None = None
     engines: Path | None = None
     overwrite: bool = False
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture and where its results go."""
-
-    input: Path
-    output: Path
-    sheet: Path | None = None
-
-
-def plan(inputs: Sequence[Path], output: str | None, sheet: str | None) -> list[Job]:
-    """Name the output of every input.
-
-    Args:
-        inputs: the pictures.
-        output: a file for one picture; a folder (made if missing) for one or several; None for `NAME.cloaked.png`
-            beside each.
-        sheet: a file for one picture's contact sheet, or a folder for several.
-
-    Raises:
-        UsageError: several pictures for one file, or two that would get one name.
-        OutputError: the folder cannot be made.
-    """
-    several = len(inputs) > 1
-    if output is None:
-        outputs = [path.with_name(f"{path.stem}.cloaked.png") for path in inputs]
-    elif _is_folder(output):
-        outputs = [Path(output) / f"{path.stem}.png" for path in inputs]
-    elif several:
-        raise UsageError(f"{len(inputs)} pictures cannot go into one file, {output}; give a folder: -o FOLDER/")
-    else:
-        outputs = [Path(output)]
-    sheets: list[Path | None] = [None] * len(inputs)
-    if sheet is not None and _is_folder(sheet):
-        sheets = [Path(sheet) / f"{path.stem}.sheet.png" for path in inputs]
-    elif sheet is not None and several:
-        raise UsageError(f"{len(inputs)} contact sheets cannot go into one file, {sheet}; give a folder")
-    elif sheet is not None:
-        sheets = [Path(sheet)]
-    jobs = [Job(*each) for each in zip(inputs, outputs, sheets, strict=True)]
-    _refuse_collisions(jobs)
-    for folder in (output, sheet):
-        if folder is not None and _is_folder(folder):
-            _make(Path(folder))
-    return jobs
 
 
 def make_options(settings: Settings, building: Callable[[str, float], None] | None = None) -> Options:
@@ -184,7 +132,7 @@ def run(
     """
     began = time.perf_counter()
     source = picture.load(job.input)
-    _refuse_outputs(job, source, settings.overwrite)
+    refuse_outputs(job, source, settings.overwrite)
     mask, boxes = area.of(source.levels, settings.mask, settings.regions, faces=settings.faces)
     doing("target")
     target = targets.of(source, sized=not cloaker.rescales, faces=settings.faces)
@@ -205,7 +153,7 @@ def run(
     )
     fitted = fit.within_budget(source, result.rgb, job.output, made["budget"], judge)
     if settings.robust:
-        made["handled"] = handling.left(fitted.levels, lambda levels: _mean(judge.progress(levels)))
+        made["handled"] = handling.left(fitted.levels, judge.mean_progress)
     measured = time.perf_counter()
     atomic.write_bytes(job.output, fitted.data)
     saved = time.perf_counter()
@@ -248,7 +196,7 @@ def run(
         seen = report.Views(
             source.levels, fitted.levels, picture.to_levels(styles.target_from(toward, source.rgb.shape[:2]))
         )
-        note = demonstration_note(settings)
+        note = demonstration_note(cloaker)
         views = report.model_views(cloaker.encoders[0], seen, made["engine"], options)
         sheet = report.of_run(seen, views, made, note)
         report.save_sheet(job.sheet, sheet)
@@ -256,28 +204,20 @@ def run(
     return made
 
 
-def demonstration_note(settings: Settings) -> str | None:
-    """What must be said of a run with built-in models, or None.
-
-    Raises:
-        ModelError: there is no such model.
-    """
-    for model in settings.models:
-        if models.find(model, "encoder").manifest.demonstration:
+def demonstration_note(cloaker: Cloaker) -> str | None:
+    """What must be said of a run with built-in models, or None."""
+    for encoder in cloaker.encoders:
+        if encoder.model.manifest.demonstration:
             return (
-                f"The model '{model}' is a demonstration: this cloak is no protection against the real encoder. Get "
-                "that once with `glaze-trt export sd-vae`, then cloak with `--model sd-vae`."
+                f"The model '{encoder.model.name}' is a demonstration: this cloak is no protection against the real "
+                "encoder. Get that once with `glaze-trt export sd-vae`, then cloak with `--model sd-vae`."
             )
-    if models.find(settings.perceptual, "perceptual").manifest.demonstration:
+    if cloaker.perceptual.model.manifest.demonstration:
         return (
-            f"The perceptual net '{settings.perceptual}' is a demonstration: its LPIPS is not the published one. Get "
-            "that once with `glaze-trt export lpips-alex`, then cloak with `--perceptual alex`."
+            f"The perceptual net '{cloaker.perceptual.model.name}' is a demonstration: its LPIPS is not the published "
+            "one. Get that once with `glaze-trt export lpips-alex`, then cloak with `--perceptual alex`."
         )
     return None
-
-
-def _mean(ways: Mapping[str, float]) -> float:
-    return float(np.mean(list(ways.values())))
 
 
 def _unmoved(fitted: fit.Fitted) -> list[str]:
@@ -314,41 +254,3 @@ def _gpu(device: str, engine_name: str) -> int:
     if engine_name not in _ON_PROCESSORS:
         open_driver(number).close()
     return number
-
-
-def _is_folder(path: str) -> bool:
-    return path.endswith(("/", os.sep)) or Path(path).is_dir() or not Path(path).suffix
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: the folder cannot be made ({error.strerror or error})") from error
-
-
-def _refuse_collisions(jobs: Sequence[Job]) -> None:
-    sources = {os.path.realpath(job.input): job.input for job in jobs}
-    taken: dict[str, Path] = {}
-    for job in jobs:
-        for result in filter(None, (job.output, job.sheet)):
-            name = os.path.realpath(result).casefold()  # some file systems do not tell cases apart
-            if name in taken:
-                raise UsageError(f"{taken[name]} and {job.input} would both be written to {result}; rename one")
-            taken[name] = job.input
-            other = sources.get(os.path.realpath(result))
-            if other is not None and other != job.input:
-                raise UsageError(f"the result of {job.input} would overwrite the input {other}; choose another folder")
-
-
-def _refuse_outputs(job: Job, source: Picture, overwrite: bool) -> None:
-    """What cannot be written, found before the work."""
-    if not overwrite and os.path.realpath(job.output) == os.path.realpath(job.input):
-        raise OutputError(f"{job.output}: is the input itself; choose another name or add --overwrite")
-    picture.check_writable(job.output, source, overwrite=overwrite)
-    if job.sheet is not None:
-        picture.check_writable(job.sheet, overwrite=overwrite)
-        if os.path.realpath(job.sheet) == os.path.realpath(job.input):
-            raise OutputError(f"{job.sheet}: the contact sheet would replace the input; choose another name")
-        if job.sheet.suffix.lower() != ".png":
-            raise OutputError(f"{job.sheet}: the contact sheet is a PNG; give it a .png name")

@@ -16,6 +16,7 @@ import engine
 from glaze_trt import pace
 from glaze_trt import step as graphs
 from glaze_trt.aim import Aim
+from glaze_trt.calibration import calibrated
 from glaze_trt.errors import PrecisionError
 from glaze_trt.evaluate import Lpips, linf, ssimulacra2
 from glaze_trt.length import Costs, longest, nearest, room
@@ -33,17 +34,11 @@ _CHECKS = (0.5, 0.75)
 _FEW = 5
 """Steps after which it is too early to look: the first ones stay far inside the budget."""
 
-_SCALED_RMS = 2.0**-4
-"""Of a scaled fp16 gradient: about as far from 65504, where numbers end, as from 6e-8, where they vanish."""
-
 _SMALL = 0.4
 """The best δ must have this part of the last one's size: a first one of half a level is inside any budget."""
 
 _LEAST = 1e-12
 """Keeps quotients away from zero, where the target is the picture itself."""
-
-_CALIBRATIONS = 5
-"""Tries to find the loss scales; each takes a step that is thrown away."""
 
 
 @dataclass(frozen=True)
@@ -135,10 +130,10 @@ class Run:
         return {name: value for name, value in constants.items() if name in self._engines.step.inputs}
 
     def _session(self, constants: Mapping[str, Array], first: Array) -> engine.Session:
-        objective = self._objective
-        scale = self._calibrate(constants, first)
-        carry = graphs.carried(objective, len(self._aims), scaled=bool(scale))
-        return engine.Session(self._engines.step, carry, constants, graphs.first_state(objective, first, scale))
+        step, objective, count = self._engines.step, self._objective, len(self._aims)
+        scales = {name: 1.0 for name in graphs.scales(objective, count) if f"scale_{name}" in step.inputs}
+        state = calibrated(step, constants, graphs.first_state(objective, first, scales))
+        return engine.Session(step, graphs.carried(objective, count, scaled=bool(scales)), constants, state)
 
     def _steps(self, session: engine.Session, constants: Mapping[str, Array], on_step: OnStep | None) -> None:
         """All steps, with a look at the real SSIMULACRA2 on the way where a term stands for it."""
@@ -206,20 +201,6 @@ class Run:
             float(session.read(name)) if name in self._engines.step.outputs else 0.0 for name in ("lpips", "visibility")
         )
         return room(Costs(lpips, visible_score(error)), self._objective.budget)
-
-    def _calibrate(self, constants: Mapping[str, Array], first: Array) -> dict[str, float]:
-        """A power of two for every loss scale of an fp16 step, from its gradients at the first δ; empty for others."""
-        step, objective = self._engines.step, self._objective
-        scale = {name: 1.0 for name in graphs.scales(objective, len(self._aims)) if f"scale_{name}" in step.inputs}
-        for _ in range(_CALIBRATIONS if scale else 0):
-            seen = step({**constants, **graphs.first_state(objective, first, scale)})
-            if not all(np.isfinite(seen[f"distance_{index}"]) for index in range(len(self._aims))):
-                raise PrecisionError("the encoder overflows in fp16 on this picture; choose --precision bf16 or fp32")
-            wanted = {name: old * _rescale(float(seen[f"rms_{name}"])) for name, old in scale.items()}
-            if wanted == scale:
-                break
-            scale = wanted
-        return scale
 
     def _rounds(self) -> Iterator[int]:
         done = 0
@@ -316,15 +297,6 @@ class Run:
             budget=self._objective.budget,
             seconds={},
         )
-
-
-def _rescale(rms: float) -> float:
-    """A power of two that brings the RMS of a gradient close to `_SCALED_RMS`."""
-    if not np.isfinite(rms):
-        return 2.0**-10
-    if rms == 0:
-        return 2.0**10
-    return float(2.0 ** round(np.log2(_SCALED_RMS / rms)))
 
 
 def _scalar(value: float) -> Array:

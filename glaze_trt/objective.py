@@ -208,7 +208,7 @@ class Objective:
 
 
 _MOMENTUM_OF_VIEWS = 0.4
-
+"""Of updates whose views differ from step to step; see `Objective.with_views`."""
 
 _STRUCTURE = 0.08
 """Limit of the structural term at SSIMULACRA2 = 70, which does not see slow drift of colour, and sees little of a weave

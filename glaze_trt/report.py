@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -19,13 +20,19 @@ from PIL import Image, ImageDraw, ImageFont
 import engine
 from glaze_trt import atomic, models
 from glaze_trt.network import Network
+from glaze_trt.page import FAINT, INK, PAPER, font, write
+from glaze_trt.preview import most_changed
+from glaze_trt.sight import Box
 
 Levels = NDArray[np.uint8]
 
 AMPLIFIED = 8
 """How many times the difference is enlarged about mid grey."""
 
-_PAPER, _INK, _FAINT, _RULE, _ALARM = "#f7f5f1", "#1d1c1a", "#77726a", "#d9d4ca", "#a8321e"
+MODEL_SIDE = 1024
+"""Pixels a side that a model is shown at most: of a larger picture, the part that changed most."""
+
+_RULE, _ALARM = "#d9d4ca", "#a8321e"
 _MARGIN, _GAP, _SIDE, _NARROWEST = 56, 24, 512, 300
 
 
@@ -40,11 +47,15 @@ class Fact:
 
 @dataclass(frozen=True)
 class Views:
-    """One row of the sheet: three pictures of one size, (H, W, 3) uint8."""
+    """One row of the sheet: three pictures of one size, (H, W, 3) uint8.
+
+    `box` is (x, y, width, height) where they are a part of a larger picture, else None.
+    """
 
     before: Levels
     after: Levels
     target: Levels
+    box: Box | None = None
 
 
 def decoder_of(encoder: models.ModelFile) -> models.ModelFile | None:
@@ -63,6 +74,8 @@ def model_views(
 ) -> Views | None:
     """The pictures as the encoder's own decoder rebuilds them from the latents; None where no decoder is at hand.
 
+    Of pictures over `MODEL_SIDE`, a part of the same form: the one that changed most.
+
     Args:
         encode: the encoder.
         pictures: what it is shown.
@@ -74,17 +87,25 @@ def model_views(
         return None
     decode = Network(nearest, engine_name, options)
     height, width = pictures.before.shape[:2]
+    box = None
+    if max(height, width) > MODEL_SIDE:
+        scale = MODEL_SIDE / max(height, width)
+        shown = max(1, round(width * scale)), max(1, round(height * scale))
+        box = (*most_changed(pictures.before, pictures.after, shown), *shown)
 
     def rebuilt(levels: Levels) -> Levels:
+        if box is not None:
+            levels = levels[box[1] : box[1] + box[3], box[0] : box[0] + box[2]]
         image = decode.run("latent", encode(levels)["latent"])["image"][0].transpose(1, 2, 0)
-        return np.asarray(np.clip(np.rint(image[:height, :width] * 255), 0, 255), dtype=np.uint8)
+        levels = np.clip(np.rint(image[: levels.shape[0], : levels.shape[1]] * 255), 0, 255).astype(np.uint8)
+        return np.ascontiguousarray(levels)
 
-    return Views(rebuilt(pictures.before), rebuilt(pictures.after), rebuilt(pictures.target))
+    return Views(rebuilt(pictures.before), rebuilt(pictures.after), rebuilt(pictures.target), box)
 
 
 def difference(before: Levels, after: Levels) -> Levels:
     """The change, `AMPLIFIED` times about mid grey, (H, W, 3) uint8."""
-    return np.asarray(np.clip(128 + AMPLIFIED * (after.astype(np.int16) - before), 0, 255), dtype=np.uint8)
+    return np.asarray(cv2.addWeighted(after, AMPLIFIED, before, -AMPLIFIED, 128), dtype=np.uint8)
 
 
 def contact_sheet(
@@ -106,7 +127,8 @@ def contact_sheet(
     sheet.row("What you see", ("Before", "After", f"Difference x {AMPLIFIED}", "Target"), seen)
     if model is not None:
         captions = ("Before", "After", f"Difference x {AMPLIFIED}", "Target")
-        sheet.row("What the model sees, decoded from its latents", captions, model)
+        part = "" if model.box is None else " of the part that changed most"
+        sheet.row(f"What the model sees{part}, decoded from its latents", captions, model)
     if note:
         sheet.note(note)
     return sheet.finished()
@@ -121,37 +143,61 @@ def of_run(seen: Views, model: Views | None, made: Mapping[str, Any], note: str 
         made: the picture's report, as `glaze-trt cloak --json` prints it.
         note: a warning under all, or None.
     """
-    budget, seconds = made["budget"], made["seconds"]
-    limits = {"lpips": "at most {:.3g}", "linf": "at most {:.0f} / 255", "ssimulacra2": "at least {:.0f}"}
-    remark = {
-        name: text.format(budget[name] * (255 if name == "linf" else 1)) if budget.get(name) is not None else ""
-        for name, text in limits.items()
-    }
-    facts = [
-        Fact("Progress toward the target", f"{made['progress']:.2f}", f"as the model {made['model']} sees it"),
-        Fact("SSIMULACRA2", f"{made['ssimulacra2']:.1f}", remark["ssimulacra2"]),
-        Fact(f"LPIPS ({made['perceptual']})", f"{made['lpips']:.3f}", remark["lpips"]),
-        Fact("Largest change", f"{made['linf'] * 255:.0f} / 255", remark["linf"]),
-        Fact("SSIM", f"{made['ssim']:.3f}"),
-        Fact("PSNR", "identical" if made["psnr"] is None else f"{made['psnr']:.1f} dB"),
-    ]
-    how = [
-        "{} x {}".format(*made["size"]),
-        f"target: {made['target']}",
-        f"model {made['model']}",
-        f"{made['steps']} steps",
-        f"{seconds['total']:.1f} s",
-        f"{made['engine']} {made['precision']}",
-        made["device"],
-    ]
     return contact_sheet(
         seen,
         model,
         title=Path(made["input"]).name,
-        subtitle="  ·  ".join(how),
-        facts=facts,
+        subtitle="  ·  ".join(how(made)),
+        facts=facts(made),
         note=note,
     )
+
+
+def facts(made: Mapping[str, Any]) -> list[Fact]:
+    """What was measured of one picture, with its limits; what was not measured is left out.
+
+    Args:
+        made: a report of `glaze-trt cloak --json`, or of `evaluate --json`.
+    """
+    budget = made.get("budget") or {}
+
+    def fact(name: str, label: str, form: str, value: float | None, limit: str = "", scale: float = 1) -> Fact | None:
+        if value is None:
+            return None
+        bound = budget.get(name)
+        return Fact(label, form.format(value * scale), "" if bound is None else limit.format(bound * scale))
+
+    progress, ssim = made.get("progress"), made.get("ssim")
+    dssim = None if ssim is None or budget.get("dssim") is None else (1 - ssim) / 2
+    found = [
+        None
+        if progress is None
+        else Fact(
+            "Progress" if made.get("target") == "none" else "Progress toward the target",
+            f"{progress:.2f}",
+            f"as the model {made['model']} sees it",
+        ),
+        fact("ssimulacra2", "SSIMULACRA2", "{:.1f}", made.get("ssimulacra2"), "at least {:.0f}"),
+        fact("lpips", f"LPIPS ({made.get('perceptual')})", "{:.3f}", made.get("lpips"), "at most {:.3g}"),
+        fact("linf", "Largest change", "{:.0f} / 255", made.get("linf"), "at most {:.0f} / 255", 255),
+        fact("dssim", "DSSIM", "{:.4f}", dssim, "at most {:.3g}"),
+        fact("ssim", "SSIM", "{:.3f}", ssim),
+        Fact("PSNR", "identical" if made.get("psnr") is None else f"{made['psnr']:.1f} dB"),
+    ]
+    return [each for each in found if each is not None]
+
+
+def how(made: Mapping[str, Any]) -> list[str]:
+    """How one picture was made, in a few words each; what is not known is left out."""
+    engine_name, seconds = made.get("engine"), made.get("seconds", {}).get("total")
+    return [
+        *(["{} x {}".format(*made["size"])] if made.get("size") else []),
+        *([f"target: {made['target']}"] if made.get("target") else []),
+        *([f"model {made['model']}"] if made.get("model") else []),
+        *([f"{made['steps']} steps"] if made.get("steps") else []),
+        *([f"{seconds:.1f} s"] if seconds is not None else []),
+        *([f"{engine_name} {made['precision']}", made["device"]] if engine_name else []),
+    ]
 
 
 def save_sheet(path: Path, sheet: Image.Image) -> None:
@@ -173,13 +219,13 @@ class _Sheet:
         self._panel = max(1, round(width * scale)), max(1, round(height * scale))
         self._column = max(self._panel[0], _NARROWEST)
         self._width = 2 * _MARGIN + 4 * self._column + 3 * _GAP
-        self._page = Image.new("RGB", (self._width, 420 + rows * (self._panel[1] + 110)), _PAPER)
+        self._page = Image.new("RGB", (self._width, 420 + rows * (self._panel[1] + 110)), PAPER)
         self._draw = ImageDraw.Draw(self._page)
         self._y = _MARGIN
 
     def heading(self, title: str, subtitle: str) -> None:
         self._text(_MARGIN, self._y, title, 40)
-        self._text(_MARGIN, self._y + 56, subtitle, 19, _FAINT)
+        self._text(_MARGIN, self._y + 56, subtitle, 19, FAINT)
         self._y += 100
 
     def facts(self, facts: Sequence[Fact]) -> None:
@@ -187,9 +233,9 @@ class _Sheet:
         step = (self._width - 2 * _MARGIN) / max(1, len(facts))
         for index, fact in enumerate(facts):
             x = round(_MARGIN + index * step)
-            self._text(x, self._y + 20, fact.label, 17, _FAINT, step)
-            self._text(x, self._y + 44, fact.value, 34, _INK, step)
-            self._text(x, self._y + 88, fact.remark, 16, _FAINT, step)
+            self._text(x, self._y + 20, fact.label, 17, FAINT, step)
+            self._text(x, self._y + 44, fact.value, 34, INK, step)
+            self._text(x, self._y + 88, fact.remark, 16, FAINT, step)
         self._y += 124
         self._draw.line((_MARGIN, self._y, self._width - _MARGIN, self._y), fill=_RULE, width=1)
         self._y += 34
@@ -199,7 +245,7 @@ class _Sheet:
         pictures = (views.before, views.after, difference(views.before, views.after), views.target)
         for index, (caption, levels) in enumerate(zip(captions, pictures, strict=True)):
             x = _MARGIN + index * (self._column + _GAP)
-            self._text(x, self._y + 38, caption, 17, _FAINT, self._column)
+            self._text(x, self._y + 38, caption, 17, FAINT, self._column)
             image = Image.fromarray(levels)
             if image.size != self._panel:
                 image = image.resize(self._panel, Image.Resampling.LANCZOS)
@@ -207,33 +253,23 @@ class _Sheet:
         self._y += self._panel[1] + 66 + 36
 
     def note(self, text: str) -> None:
-        for line in _wrapped(text, _font(19), self._width - 2 * _MARGIN):
+        for line in _wrapped(text, font(19), self._width - 2 * _MARGIN):
             self._text(_MARGIN, self._y, line, 19, _ALARM)
             self._y += 28
 
     def finished(self) -> Image.Image:
         return self._page.crop((0, 0, self._width, self._y + _MARGIN - 20))
 
-    def _text(self, x: int, y: int, text: str, size: int, fill: str = _INK, room: float | None = None) -> None:
-        font = _font(size)
+    def _text(self, x: int, y: int, text: str, size: int, fill: str = INK, room: float | None = None) -> None:
         room = self._width - _MARGIN - x if room is None else room - 8
-        text = "".join(letter if letter.isascii() or letter == "·" else "?" for letter in text)  # the font has no more
-        if font.getlength(text) > room:
-            while text and font.getlength(text + "...") > room:
-                text = text[:-1]
-            text += "..."
-        self._draw.text((x, y), text, font=font, fill=fill)
+        write(self._draw, (x, y), text, size, fill, room=room)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> list[str]:
+def _wrapped(text: str, used: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > room:
+        if lines[-1] and used.getlength(longer) > room:
             lines.append(word)
         else:
             lines[-1] = longer

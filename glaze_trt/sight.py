@@ -13,6 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from engine.tape import OPSET, Tape, dims
+from glaze_trt.resampling import BILINEAR, resampling
 
 Box = tuple[int, int, int, int]
 """x, y, width and height in pixels, from the left and the top."""
@@ -39,9 +40,9 @@ def through(net: ir.Model, shape: Sequence[int], box: Box | None, latent: str | 
         if (w, h) != (shape[3], shape[2]):
             part = tape.Slice(whole, [y, x], [y + h, x + w], [2, 3])
         if h != height:
-            part = tape.MatMul(resampling(h, height)[None, None], part)
+            part = tape.MatMul(_line(h, height)[None, None], part)
         if w != width:
-            part = tape.MatMul(part, np.ascontiguousarray(resampling(w, width).T)[None, None])
+            part = tape.MatMul(part, np.ascontiguousarray(_line(w, width).T)[None, None])
     for name, value in tape.splice(net, {str(image.name): part}).items():
         if latent in (None, name):
             value.name = name if latent is None else "latent"
@@ -49,10 +50,12 @@ def through(net: ir.Model, shape: Sequence[int], box: Box | None, latent: str | 
     return ir.Model(graph, ir_version=10)
 
 
-def resampling(old: int, new: int) -> NDArray[np.float32]:
-    """The matrix (new, old) of Pillow's bilinear resampling, which is antialiased: a triangle as wide as the step."""
-    step = old / new
-    centre = (np.arange(new) + 0.5) * step
-    reach = max(step, 1.0)
-    weight = np.maximum(0.0, 1.0 - np.abs(np.arange(old) + 0.5 - centre[:, None]) / reach)
-    return np.asarray(weight / weight.sum(1, keepdims=True), np.float32)
+def inside(box: Box, width: int, height: int) -> Box | None:
+    """The part of a box that lies in a picture; None where none does."""
+    x, y, w, h = box
+    left, top, right, bottom = max(0, x), max(0, y), min(width, x + w), min(height, y + h)
+    return (left, top, right - left, bottom - top) if left < right and top < bottom else None
+
+
+def _line(before: int, after: int) -> NDArray[np.float32]:
+    return resampling(before, after, BILINEAR).astype(np.float32)

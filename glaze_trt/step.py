@@ -16,8 +16,7 @@ from engine.autodiff import backward
 from engine.passes.lower import lower
 from engine.tape import OPSET, Tape, dims
 from glaze_trt import losses, terms, update
-from glaze_trt.losses import Nets as Nets
-from glaze_trt.losses import Seen, graph_input, weighed
+from glaze_trt.losses import Nets, Seen, graph_input, weighed
 from glaze_trt.objective import Objective
 
 _TINY = 1e-12

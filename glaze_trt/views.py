@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from engine.tape import Tape, dims
 from glaze_trt import grain, jpeg
 from glaze_trt.errors import UsageError
+from glaze_trt.resampling import BICUBIC, LANCZOS, Matrix, resampling
 
-Matrix = NDArray[np.float64]
 Kind = Literal["untouched", "jpeg", "linear", "noise", "light"]
 
 
@@ -52,32 +52,10 @@ Setting = Callable[[Callable[[View], NDArray[np.floating]]], ir.Value]
 """From what a view is set to, to its value for the view whose turn it is."""
 
 
-def _lanczos(x: Matrix) -> Matrix:
-    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
-
-
-def _bicubic(x: Matrix) -> Matrix:
-    x = np.abs(x)
-    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
-
-
-def resampling(before: int, after: int, kernel: Callable[[Matrix], Matrix] = _lanczos, reach: float = 3.0) -> Matrix:
-    """Pillow's resampling of a line of pixels, (after, before): the kernel widened when shrinking, cut at the ends."""
-    scale = before / after
-    widen = max(scale, 1.0)
-    centre = (np.arange(after)[:, None] + 0.5) * scale
-    first = np.maximum(np.trunc(centre - reach * widen + 0.5), 0)
-    last = np.minimum(np.trunc(centre + reach * widen + 0.5), before)
-    pixel = np.arange(before)[None]
-    weight = np.where((first <= pixel) & (pixel < last), kernel((pixel + 0.5 - centre) / widen), 0.0)
-    return np.asarray(weight / weight.sum(1, keepdims=True))
-
-
 def _resized(part: float) -> View:
     def side(size: int) -> Matrix:
         small = max(1, round(size * part))
-        return resampling(small, size) @ resampling(size, small)
+        return resampling(small, size, LANCZOS) @ resampling(size, small, LANCZOS)
 
     return View("linear", rows=side, columns=side)
 
@@ -86,7 +64,7 @@ def _cropped(top: int, bottom: int, left: int, right: int) -> View:
     def side(before: int, after: int) -> Callable[[int], Matrix]:
         def mixing(size: int) -> Matrix:
             cut = [min(pixels, size // 8) for pixels in (before, after)]
-            inner = resampling(size - sum(cut), size, _bicubic, 2.0)
+            inner = resampling(size - sum(cut), size, BICUBIC)
             return np.pad(inner, ((0, 0), (cut[0], cut[1])))
 
         return mixing

@@ -25,13 +25,11 @@ from bench.step.torch_forms import Outputs, as_arrays
 from bench.step.torch_terms import Structure, Visibility
 from bench.step.work import Tensors, Term, Work
 from glaze_trt import step as graphs
+from glaze_trt.calibration import calibrated
+from glaze_trt.losses import Nets
 from glaze_trt.objective import Objective
 
 STEPS = 30  # length of the schedule
-
-
-_SCALED_RMS = 2.0**-4
-"""Of a gradient in fp16 with its loss scale, as `glaze_trt.loop` wants it."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +43,7 @@ class OurStep:
 
     def open(self, program: engine.Program) -> engine.Session:
         """A session at the first step; loss scales, where there are any, are found before, as a cloak does."""
-        state = dict(self.state)
-        scales = [name for name in state if name.startswith("scale_")]
-        for _ in range(3 if scales else 0):
-            seen = program({**self.constants, **state})
-            for name in scales:
-                rms = float(seen[name.replace("scale", "rms", 1)])
-                factor = _SCALED_RMS / rms if math.isfinite(rms) and rms > 0 else 2.0**-10
-                state[name] = np.asarray(state[name] * 2.0 ** round(math.log2(factor)), np.float32)
-        return engine.Session(program, self.carry, self.constants, state)
+        return engine.Session(program, self.carry, self.constants, calibrated(program, self.constants, self.state))
 
 
 def state(size: int, objective: Objective) -> dict[str, Tensor]:
@@ -192,7 +182,7 @@ def _our_step(size: int, weights: Path | None, objective: Objective, scaled: boo
     known |= _fp32(perceptual)({"image": picture.numpy()})
     own, goal = (_fp32(encoder)({"image": image.numpy()})["latent"] for image in (picture, target))
     shapes = {name: array.shape for name, array in known.items()}
-    model = graphs.step(graphs.Nets((encoder,), perceptual), objective, shapes, scaled=scaled)
+    model = graphs.step(Nets((encoder,), perceptual), objective, shapes, scaled=scaled)
     cap = math.floor(objective.budget.linf * 255 + 1e-3) / 255
     given = {
         "picture": picture.numpy(),

@@ -208,7 +208,7 @@ class TensorRtProgram(CudaProgram[Any]):
         """An execution context with every address set."""
         context = self._engine.create_execution_context(self._config)
         if context is None:
-            raise BackendError(f"{self.engine}: no execution context: {'; '.join(errors(self._log, self._start))}")
+            raise BackendError(f"{self.engine}: no execution context: {self._said()}")
         if self._scratch is not None:
             context.set_device_memory(self._scratch.address, self._engine.device_memory_size_v2)
         for name, buffer in {**inputs, **outputs}.items():
@@ -219,8 +219,7 @@ class TensorRtProgram(CudaProgram[Any]):
     def enqueue(self, bound: Any, stream: int) -> None:
         """One step on a stream."""
         if not bound.execute_async_v3(stream):
-            said = "; ".join(errors(self._log, self._start)) or "no reason was given"
-            raise BackendError(f"{self.engine} failed while running: {said}")
+            raise BackendError(f"{self.engine} failed while running: {self._said()}")
 
     def warmed(self) -> None:
         """After the first steps: keeps the kernels that TensorRT-RTX compiled for this GPU."""
@@ -247,11 +246,14 @@ class TensorRtProgram(CudaProgram[Any]):
         blob, _ = serialise(weights)
         if not (parser.refit_from_bytes(blob) and refitter.refit_cuda_engine()):
             missing = ", ".join(refitter.get_missing_weights()) or "none"
-            said = "; ".join(errors(self._log, self._start)) or "no reason was given"
-            raise BackendError(f"{self.engine} did not take the weights back: {said}; missing: {missing}")
+            raise BackendError(f"{self.engine} did not take the weights back: {self._said()}; missing: {missing}")
+
+    def _said(self) -> str:
+        """What the library wrote of errors since this program was begun."""
+        return "; ".join(errors(self._log, self._start)) or "no reason was given"
 
     def _refusal(self, plan: bytes) -> str:
-        said = "; ".join(errors(self._log, self._start)) or "no reason was given"
+        said = self._said()
         validity = getattr(self._runtime, "get_engine_validity", None)
         if validity is not None:
             _, bits = validity(plan)

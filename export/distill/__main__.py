@@ -10,12 +10,14 @@ from typing import Annotated
 
 import torch
 import typer
+from torch import nn
 
 from export.distill import package, teachers
 from export.distill.decoder import DecoderTask
 from export.distill.encoder import EncoderTask
 from export.distill.perceptual import PerceptualTask
 from export.distill.pictures import HELD_OUT, Pictures
+from export.distill.students import TinyEncoder
 from export.distill.training import Plan, Task, autocast, supports_bf16, train
 
 
@@ -45,13 +47,22 @@ RECIPES = {
 }
 
 
-def task(kind: Kind, weights: Path) -> Task:
-    """The task of a kind with the teachers found in a folder."""
+def task(kind: Kind, weights: Path, attacked: Path | None = None) -> Task:
+    """The task of a kind with the teachers found in a folder.
+
+    Args:
+        kind: which student.
+        weights: of the teachers.
+        attacked: a tiny_encoder.onnx, against which cloaks are made in place of TAESD: a perceptual student alone asks.
+    """
     if kind is Kind.encoder:
         return EncoderTask(teachers.load_encoder(weights), teachers.load_perceptual(weights))
     if kind is Kind.decoder:
         return DecoderTask(teachers.load_encoder(weights), teachers.load_decoder(weights))
-    return PerceptualTask(teachers.load_perceptual(weights), teachers.load_encoder(weights))
+    encoder: nn.Module = teachers.load_encoder(weights) if attacked is None else TinyEncoder()
+    if attacked is not None:
+        package.load_weights_(encoder, attacked)
+    return PerceptualTask(teachers.load_perceptual(weights), teachers.frozen(encoder))
 
 
 def distill(
@@ -64,7 +75,14 @@ def distill(
     steps: Annotated[int | None, typer.Option(help="Steps of the whole run.")] = None,
     minutes: Annotated[float, typer.Option(help="Stop this call after so long; --resume goes on.")] = math.inf,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint.")] = False,
+    start: Annotated[
+        Path | None, typer.Option(help="Begin with the weights of a tiny_KIND.onnx written before.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    attacked: Annotated[
+        Path | None,
+        typer.Option(help="A tiny_encoder.onnx to cloak against for a perceptual student: faster than TAESD."),
+    ] = None,
     crop: Annotated[int, typer.Option(help="Side of the training crops in pixels.")] = 128,
     view: Annotated[int, typer.Option(help="Side of the held-out pictures at the end, in pixels.")] = 384,
     held_out: Annotated[
@@ -87,7 +105,9 @@ def distill(
         bf16=supports_bf16(),
     )
     collection = Pictures.load(pictures, held_out)
-    job = task(kind, teacher_weights)
+    job = task(kind, teacher_weights, attacked)
+    if start is not None:
+        package.load_weights_(job.student, start)
     teachers.channels_last(job.student)
     student = train(
         job,

@@ -48,7 +48,7 @@ class Port:
 
 ENCODER = Port("encoder", "image", ("latent",), 3, 8, 8, "sd1")
 DECODER = Port("decoder", "latent", ("image",), 4, 1, 1, "sd1", example=8)
-PERCEPTUAL = Port("perceptual", "image", tuple(f"feature_{k}" for k in range(4)), 3, 1, 16, None)
+PERCEPTUAL = Port("perceptual", "image", tuple(f"feature_{k}" for k in range(6)), 3, 1, 16, None)
 
 
 def trace(module: nn.Module, port: Port) -> ir.Model:
@@ -129,6 +129,26 @@ def half_weights_(module: nn.Module) -> None:
         for parameter in module.parameters():
             if parameter.numel() > _STORED_SMALL:
                 parameter.copy_(parameter.half().float())
+
+
+def load_weights_(module: nn.Module, model: Path) -> None:
+    """Take the weights of a student that was written before, in place.
+
+    Raises:
+        ValueError: The file holds another network.
+    """
+    graph = ir.load(model).graph
+    stored = {
+        name.removesuffix(".half"): torch.from_numpy(value.const_value.numpy().astype(np.float32))
+        for name, value in graph.initializers.items()
+        if value.const_value is not None
+    }
+    wanted = dict(module.named_parameters())
+    if any(name not in stored or stored[name].shape != parameter.shape for name, parameter in wanted.items()):
+        raise ValueError(f"{model}: not a student of this shape: train without --start")
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            parameter.copy_(stored[name])
 
 
 def output_error(module: nn.Module, model: bytes, port: Port) -> float:

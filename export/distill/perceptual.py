@@ -17,13 +17,17 @@ from torch.nn import functional
 from export.distill import attack, distort, package
 from export.distill.pictures import to_levels
 from export.distill.students import TinyPerceptual
+from export.distill.teachers import LpipsSqueeze
 
-_GROUPS = ((0,), (1,), (2,), (3, 4, 5, 6))
-"""The teacher's features at each stride of the student."""
+_THEIRS = ((0,), (1,), (2,), (3, 4, 5, 6))
+"""The teacher's features by stride."""
+_OURS = ((0,), (1,), (2,), (3, 4, 5))
+"""The student's."""
 
 _GRID = 8
 _FLOOR = 3e-4  # distances far below it count as equal
-_ATTACK_STEPS = 3
+_DISPUTE_STEPS = 3
+_CLOAK_STEPS = 8
 
 
 class PerceptualTask:
@@ -32,29 +36,29 @@ class PerceptualTask:
     port = package.PERCEPTUAL
     source = "distilled from LPIPS v0.1 on SqueezeNet 1.1 (Zhang et al.)"
 
-    def __init__(self, teacher: nn.Module, encoder: nn.Module) -> None:
+    def __init__(self, teacher: LpipsSqueeze, encoder: nn.Module) -> None:
         """Take LPIPS-squeeze and the encoder against which cloaks are made."""
         self.teacher = teacher
         self.encoder = encoder
-        self.student: nn.Module = TinyPerceptual()
+        self.student: nn.Module = TinyPerceptual(teacher)
 
     def lesson(self, image: Tensor, generator: Generator) -> tuple[Tensor, ...]:
         """Pictures, what became of them, and the teacher's distances on a grid at each stride of the student.
 
-        A quarter is disputed, an eighth cloaked, the rest damaged in everyday ways.
+        A quarter is disputed, a quarter cloaked, the rest damaged in everyday ways.
         """
-        disputes, cloaks = len(image) // 4, max(2, len(image) // 8)
+        disputes, cloaks = len(image) // 4, max(2, len(image) // 4)
         damaged = distort.any_of(image, generator)
         disputed = self._disputed(image[:disputes], damaged[:disputes], generator)
         cloaked = self._cloaked(image[disputes : disputes + cloaks], generator)
         damaged = torch.cat([disputed, cloaked, damaged[disputes + cloaks :]])
         with torch.no_grad():
-            return image, damaged, *grids(self.teacher(image), self.teacher(damaged), _GROUPS)
+            return image, damaged, *grids(self.teacher(image), self.teacher(damaged), _THEIRS)
 
     def loss(self, lesson: tuple[Tensor, ...]) -> Tensor:
         """Smooth-L1 between the logarithms of distances, in total and cell by cell."""
         image, damaged, *wanted = lesson
-        found = grids(self.student(image), self.student(damaged), [(k,) for k in range(len(_GROUPS))])
+        found = grids(self.student(image), self.student(damaged), _OURS)
         totals = apart(sum(x.mean((1, 2)) for x in found), sum(x.mean((1, 2)) for x in wanted))
         cells = [apart(x, y) for x, y in zip(found, wanted, strict=True)]
         return totals + torch.stack(cells).mean()
@@ -72,15 +76,15 @@ class PerceptualTask:
             return sign * ((own + _FLOOR).log() - (real + _FLOOR).log())
 
         start = torch.where(near == 1, image, damaged)
-        return attack.descend(start, agreement, attack.caps(len(image), generator), _ATTACK_STEPS, generator)
+        return attack.descend(start, agreement, attack.caps(len(image), generator), _DISPUTE_STEPS, generator)
 
     def _cloaked(self, image: Tensor, generator: Generator) -> Tensor:
         """Pictures cloaked against the encoder, at a budget that the student judges."""
         with torch.no_grad():
             target = self.encoder(image.roll(1, 0).flip(3)).float()
-        budget = float(0.01 + 0.1 * torch.rand((), generator=generator))
+        budget = float(0.01 + 0.09 * torch.rand((), generator=generator))
         cap = float(attack.caps(1, generator, 6 / 255))
-        return attack.cloak(image, self.encoder, target, self.student, budget=budget, cap=cap, steps=_ATTACK_STEPS)
+        return attack.cloak(image, self.encoder, target, self.student, budget=budget, cap=cap, steps=_CLOAK_STEPS)
 
     def measure(self, student: nn.Module, image: Tensor, *, thorough: bool) -> dict[str, float]:
         """Rank correlation with the teacher over damaged and cloaked held-out pictures.

@@ -2,8 +2,8 @@
 
 TAESD spends nine tenths of its work at full and half resolution. The students of its encoder and decoder keep
 the teacher's own stages at strides 4 and 8 as a starting point, and replace what lies above by a thin front
-or tail. The perceptual student is a plain stack of convolutions. No normalisation layers anywhere: every
-backend runs convolutions and ReLU well, in both directions.
+or tail. The perceptual student keeps six of SqueezeNet's eight modules and one small one of its own. No normalisation
+layers anywhere: every backend runs convolutions and ReLU well, in both directions.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models.squeezenet import Fire
 
-from export.distill.teachers import WIDTH, taesd_decoder, taesd_encoder
+from export.distill.teachers import WIDTH, LpipsSqueeze, taesd_decoder, taesd_encoder
 
 _ENCODER_LENT = 7
 """First layer of TAESD's encoder that the student keeps: the blocks at stride 4."""
@@ -23,6 +24,11 @@ _ENCODER_LENT = 7
 _DECODER_LENT = 11
 """How many layers of TAESD's decoder the student keeps: up to the blocks at stride 4."""
 
+_PERCEPTUAL_TAPS = (1, 4, 7, 9, 10)
+"""Layers of SqueezeNet whose outputs the student compares; it keeps what leads to the last of them."""
+
+_LENT = ("deep.", "lent.")
+"""How the names of borrowed parameters begin."""
 
 _HASTE = 10.0
 """Adam moves every parameter equally far in a step; a scale has further to go than a convolution's weight."""
@@ -94,42 +100,57 @@ class TinyDecoder(nn.Module):
 
 
 class TinyPerceptual(nn.Module):
-    """RGB in [0,1] (B, 3, H, W) -> features (B, C_k, h_k, w_k) at strides 2, 4, 8 and 16.
+    """RGB in [0,1] (B, 3, H, W) -> features (B, C_k, h_k, w_k) at strides 2, 4, 8, 16, 16 and 16.
 
     As in LPIPS each feature is unit-normalised over its channels and multiplied by the square root of a
     positive weight per channel, so that the distance is sum_k mean_hw sum_c (f_k(a) - f_k(b))^2.
+
+    SqueezeNet's last two modules hold more than half of its weights: one small module stands for both. Pooling has a
+    border here, so that any size will do.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 96)) -> None:
+    def __init__(self, teacher: LpipsSqueeze | None = None) -> None:
         super().__init__()
-        stages: list[nn.Module] = [nn.Sequential(nn.Conv2d(3, widths[0], 4, stride=2, padding=1), nn.ReLU())]
-        for narrow, wide in zip(widths, widths[1:], strict=False):
-            stages.append(
-                nn.Sequential(
-                    nn.Conv2d(narrow, wide, 3, stride=2, padding=1),
-                    nn.ReLU(),
-                    nn.Conv2d(wide, wide, 3, padding=1),
-                    nn.ReLU(),
-                )
-            )
-        self.stages = nn.ModuleList(stages)
-        self.log_scale = nn.ParameterList(nn.Parameter(torch.zeros(1, c, 1, 1)) for c in widths)
+        lender = LpipsSqueeze() if teacher is None else teacher
+        self.lent = copy.deepcopy(lender.features[: _PERCEPTUAL_TAPS[-1] + 1]).requires_grad_(True)
+        _scale_inside_(self.lent[0], lender.mean, lender.deviation)
+        for layer in self.lent:
+            if isinstance(layer, nn.MaxPool2d):
+                layer.padding, layer.ceil_mode = 1, False
+        self.last = Fire(384, 48, 128, 128)
+        scales = [lender.linear[tap].detach() for tap in range(len(_PERCEPTUAL_TAPS))] + [torch.ones(1, 256, 1, 1)]
+        self.log_scale = nn.ParameterList(nn.Parameter(x.clamp(min=1e-6).log() / 2 / _HASTE) for x in scales)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Features of a picture."""
         x = image
+        taps = []
+        for index, layer in enumerate(self.lent):
+            x = layer(x)
+            if index in _PERCEPTUAL_TAPS:
+                taps.append(x)
+        taps.append(self.last(x))
         features = []
-        for stage, log_scale in zip(self.stages, self.log_scale, strict=True):
-            x = stage(x)
-            y = x.float()
+        for tap, log_scale in zip(taps, self.log_scale, strict=True):
+            y = tap.float()
             norm = torch.sqrt((y * y).sum(1, keepdim=True) + 1e-6)  # a floor: dark, flat areas have no direction
             features.append(y / norm * (_HASTE * log_scale).exp())
         return tuple(features)
 
 
+@torch.no_grad()
+def _scale_inside_(first: nn.Module, mean: Tensor, deviation: Tensor) -> None:
+    """Make a convolution without a border one of unscaled pictures, with a border."""
+    assert isinstance(first, nn.Conv2d)
+    assert first.bias is not None
+    first.weight.div_(deviation)
+    first.bias.sub_((first.weight * mean).sum((1, 2, 3)))
+    first.padding = (1, 1)
+
+
 def parameter_groups(student: nn.Module, rate: float) -> list[dict[str, Any]]:
     """The student's parameters for an optimizer: borrowed stages learn at a tenth of the rate of new ones."""
-    borrowed = [p for name, p in student.named_parameters() if name.startswith("deep.")]
-    new = [p for name, p in student.named_parameters() if not name.startswith("deep.")]
+    borrowed = [p for name, p in student.named_parameters() if name.startswith(_LENT)]
+    new = [p for name, p in student.named_parameters() if not name.startswith(_LENT)]
     groups = [{"params": new, "rate": rate}, {"params": borrowed, "rate": rate / 10}]
     return [group for group in groups if group["params"]]

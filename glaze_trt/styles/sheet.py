@@ -7,11 +7,11 @@ import textwrap
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from glaze_trt import styles
+from glaze_trt.page import FAINT, PAPER, write
 
-_PAPER, _INK, _FAINT = "#f7f5f1", "#1d1c1a", "#77726a"
 _MARGIN, _GAP, _CAPTION, _LARGEST = 40, 24, 76, 512
 
 
@@ -44,23 +44,13 @@ def _laid_out(panels: list[tuple[str, str, Image.Image]]) -> Image.Image:
     wished = math.sqrt(len(panels) * 1.5 * cell[1] / cell[0])  # half again as wide as it is high
     columns = min(range(1, len(panels) + 1), key=lambda count: abs(count - wished) + -len(panels) % count)
     rows = math.ceil(len(panels) / columns)
-    page = Image.new("RGB", (2 * _MARGIN + columns * cell[0] - _GAP, 2 * _MARGIN + rows * cell[1] - _GAP), _PAPER)
+    page = Image.new("RGB", (2 * _MARGIN + columns * cell[0] - _GAP, 2 * _MARGIN + rows * cell[1] - _GAP), PAPER)
     draw = ImageDraw.Draw(page)
     for index, (name, remark, picture) in enumerate(panels):
         x, y = _MARGIN + index % columns * cell[0], _MARGIN + index // columns * cell[1]
         page.paste(picture, (x, y))
-        _write(draw, (x, y + height + 8), name, 20, _INK, cell[0] - _GAP)
+        write(draw, (x, y + height + 8), name, 20, room=cell[0] - _GAP)
         lines = textwrap.wrap(remark.partition(": ")[2] or remark, (cell[0] - _GAP) // 7)
         for line, text in enumerate(lines[:2]):
-            _write(draw, (x, y + height + 36 + 18 * line), text, 14, _FAINT, cell[0] - _GAP)
+            write(draw, (x, y + height + 36 + 18 * line), text, 14, FAINT, room=cell[0] - _GAP)
     return page
-
-
-def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, fill: str, room: int) -> None:
-    """One line, cut short where it does not fit."""
-    font = ImageFont.load_default(size)
-    if font.getlength(text) > room:
-        while text and font.getlength(text + "...") > room:
-            text = text[:-1]
-        text = text.rstrip(" ,;") + "..."
-    draw.text(place, text, font=font, fill=fill)

@@ -14,6 +14,7 @@ import numpy as np
 from engine.errors import BackendError
 from engine.runtime.cuda import CudaProgram, DeviceBuffer
 from engine.runtime.protocol import TensorSpec
+from engine.runtime.session import Session
 
 Work = Callable[[], None]
 
@@ -165,3 +166,30 @@ class HalvingProgram(CudaProgram[Bound]):
 
     def warmed(self) -> None:
         self.driver.note("warmed")
+
+
+X = np.arange(6, dtype=np.float32).reshape(2, 3)
+GAIN = np.full((2, 3), 3, np.float32)
+
+
+def open_session(program: HalvingProgram, x: np.ndarray = X) -> Session:
+    return Session(
+        program,
+        carry={"x_next": "x", "n_next": "n"},
+        constants={"gain": GAIN},
+        state={"x": x, "n": np.zeros((), np.float32)},
+    )
+
+
+def expected(steps: int, x: np.ndarray = X, gain: np.ndarray = GAIN) -> np.ndarray:
+    for _ in range(steps):
+        x = x / 2 + gain
+    return x
+
+
+def check(session: Session, x: np.ndarray = X) -> None:
+    steps = session.steps
+    np.testing.assert_array_equal(session.read("x"), expected(steps, x))
+    assert session.read("n") == steps
+    np.testing.assert_array_equal(session.read("x_next"), expected(steps, x))
+    np.testing.assert_array_equal(session.read("seen"), expected(steps - 1, x) + (steps - 1))

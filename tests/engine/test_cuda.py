@@ -13,42 +13,24 @@ import types
 import weakref
 
 import numpy as np
-import onnx_ir as ir
-import onnxruntime
 import pytest
 
 from engine.errors import BackendError, FeedError
-from engine.runtime import Options, Session, TensorSpec
+from engine.runtime import TensorSpec
 from engine.runtime.cuda import open_driver, parse_device
 from engine.runtime.driver import CudaDriver
-from engine.runtime.onnxruntime_cuda import OnnxRuntimeCuda, OnnxRuntimeCudaProgram, run_options, session_options
-from tests.engine.stand_in_driver import COUNT, PLAIN, HalvingProgram, StandInDriver
-
-X = np.arange(6, dtype=np.float32).reshape(2, 3)
-GAIN = np.full((2, 3), 3, np.float32)
-
-
-def open_session(program: HalvingProgram, x: np.ndarray = X) -> Session:
-    return Session(
-        program,
-        carry={"x_next": "x", "n_next": "n"},
-        constants={"gain": GAIN},
-        state={"x": x, "n": np.zeros((), np.float32)},
-    )
-
-
-def expected(steps: int, x: np.ndarray = X, gain: np.ndarray = GAIN) -> np.ndarray:
-    for _ in range(steps):
-        x = x / 2 + gain
-    return x
-
-
-def check(session: Session, x: np.ndarray = X) -> None:
-    steps = session.steps
-    np.testing.assert_array_equal(session.read("x"), expected(steps, x))
-    assert session.read("n") == steps
-    np.testing.assert_array_equal(session.read("x_next"), expected(steps, x))
-    np.testing.assert_array_equal(session.read("seen"), expected(steps - 1, x) + (steps - 1))
+from tests.engine.hardware import has_gpu
+from tests.engine.stand_in_driver import (
+    COUNT,
+    GAIN,
+    PLAIN,
+    HalvingProgram,
+    StandInDriver,
+    X,
+    check,
+    expected,
+    open_session,
+)
 
 
 def since(driver: StandInDriver, start: int) -> list[str]:
@@ -353,14 +335,6 @@ def test_other_devices_are_refused(text):
 # The real libraries, as far as they go without a GPU.
 
 
-def has_gpu() -> bool:
-    try:
-        open_driver().close()
-    except BackendError:
-        return False
-    return True
-
-
 without_gpu = pytest.mark.skipif(has_gpu(), reason="there is a GPU")
 
 
@@ -457,78 +431,3 @@ def test_real_driver_has_the_calls_of_the_stand_in():
     for name in shared:
         mine, real = (inspect.signature(getattr(kind, name)) for kind in (StandInDriver, CudaDriver))
         assert list(mine.parameters) == list(real.parameters), name
-
-
-# ONNX Runtime's CUDA provider.
-
-with_cpu_only = pytest.mark.skipif(
-    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this ONNX Runtime has CUDA"
-)
-
-
-@with_cpu_only
-def test_onnxruntime_without_cuda_says_what_to_install():
-    backend = OnnxRuntimeCuda()
-    with pytest.raises(BackendError, match="pip uninstall -y onnxruntime onnxruntime-gpu && pip install"):
-        backend.version()
-    with pytest.raises(BackendError, match="pip uninstall -y onnxruntime onnxruntime-gpu && pip install"):
-        backend.compile(ir.Model(ir.Graph([], [], nodes=[], name="g"), ir_version=10), "fp32", Options())
-
-
-class OnProcessor(OnnxRuntimeCudaProgram):
-    """The same bindings by address and the same run options, where the addresses are the processor's."""
-
-    place = "cpu"
-
-    def __init__(self, driver, model):
-        self.driver = driver
-        super().__init__(onnxruntime, driver, model, "fp32", {})
-
-    def open(self, ort, blob, provider_options):
-        return ort.InferenceSession(blob, providers=["CPUExecutionProvider"])
-
-    def enqueue(self, bound, stream):
-        self.driver.submit(stream, "step", lambda: super(OnProcessor, self).enqueue(bound, stream))
-
-
-@pytest.mark.parametrize("pieces", [(7,), (3, 4, 1)], ids=str)
-def test_onnxruntime_runs_on_the_addresses_it_is_given(pieces):
-    source = """<ir_version: 10, opset_import: ["" : 21]>
-    g (float[2,3] x, float n, float[2,3] gain) => (float[2,3] x_next, float n_next, float[2,3] seen)
-    <float half = {0.5}, float one = {1}>
-    {
-        scaled = Mul(x, half)
-        x_next = Add(scaled, gain)
-        n_next = Add(n, one)
-        seen = Add(x, n)
-    }"""
-    program = OnProcessor(StandInDriver(), ir.from_onnx_text(source))
-    session = open_session(program)
-    for n in pieces:
-        session.advance(n)
-    check(session)
-    assert program.driver.calls.count("capture") == 1
-    np.testing.assert_array_equal(program({"x": X, "n": np.zeros((), np.float32), "gain": GAIN})["x_next"], expected(1))
-
-
-def test_onnxruntime_is_told_of_stream_and_device():
-    driver = StandInDriver()
-    driver.index = 1
-    told = OnnxRuntimeCuda(prefer_nhwc=True).provider_options(driver)
-    assert told["device_id"] == "1"
-    assert told["user_compute_stream"] == str(driver.stream)
-    assert (told["prefer_nhwc"], told["use_tf32"]) == ("1", "0")
-    assert OnnxRuntimeCuda(use_tf32=True).provider_options(driver)["use_tf32"] == "1"
-    assert all(isinstance(value, str) for value in told.values())
-
-
-def test_onnxruntime_takes_the_options_of_a_session_and_a_run():
-    settings = session_options(onnxruntime)
-    assert settings.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
-    options = run_options(onnxruntime)
-    assert options.get_run_config_entry("disable_synchronize_execution_providers") == "1"
-    assert options.get_run_config_entry("gpu_graph_id") == "-1"
-    assert {"device_type", "device_id", "element_type", "shape", "buffer_ptr"} <= set(
-        inspect.signature(onnxruntime.IOBinding.bind_input).parameters
-    )
-    assert callable(onnxruntime.preload_dlls)

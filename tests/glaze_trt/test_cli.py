@@ -13,10 +13,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from engine.errors import BackendError
-from engine.runtime.driver import open_driver
 from glaze_trt import models, picture
 from glaze_trt.cli import app
+from tests.engine.hardware import has_gpu
 from tests.glaze_trt.scene import scene
 
 
@@ -140,14 +139,6 @@ def test_engines_and_devices_that_are_not_there_are_found_before_any_work(source
         assert result.exit_code == status, arguments
         assert reason in one_line(result)
         assert not (tmp_path / "a.png").exists()
-
-
-def has_gpu() -> bool:
-    try:
-        open_driver().close()
-    except BackendError:
-        return False
-    return True
 
 
 def test_what_was_asked_of_a_gpu_is_said_not_to_be_used_on_a_processor(source: Path, tmp_path: Path) -> None:

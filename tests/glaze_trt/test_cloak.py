@@ -135,7 +135,7 @@ def test_contradictions_are_refused(cloaker: Cloaker) -> None:
 def test_few_steps_still_use_the_budget() -> None:
     budget = glaze_trt.Budget(lpips=None)
     report = glaze_trt.cloak(waves(), target=waves(seed=5), steps=2, budget=budget).report
-    assert report.scale > 1.5
+    assert report.scale > 1.2  # in fp32 a little less than in bf16
     assert report.ssimulacra2 < 73 or report.linf == pytest.approx(budget.linf)
 
 

@@ -12,7 +12,8 @@ import engine
 from engine.runtime.protocol import Build, Options
 from engine.runtime.tensorrt import RTX
 from engine.tape import OPSET, Tape
-from glaze_trt.sight import Box, resampling, through
+from glaze_trt.resampling import BILINEAR, resampling
+from glaze_trt.sight import Box, through
 from tests.glaze_trt.scene import image, waves
 
 
@@ -47,7 +48,7 @@ def test_it_is_pillows_resampling_of_the_box(size: tuple[int, int], box: Box | N
 
 @pytest.mark.parametrize(("old", "new"), [(64, 64), (64, 32), (63, 20), (7, 100), (1, 9), (9, 1)])
 def test_every_pixel_is_a_mean_of_old_ones(old: int, new: int) -> None:
-    matrix = resampling(old, new)
+    matrix = resampling(old, new, BILINEAR)
     assert matrix.shape == (new, old)
     assert (matrix >= 0).all()
     np.testing.assert_allclose(matrix.sum(1), 1, atol=1e-6)

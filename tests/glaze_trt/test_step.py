@@ -9,6 +9,7 @@ from engine.passes.precision import typed
 from engine.tape import OPSET, Tape
 from glaze_trt import models
 from glaze_trt import step as graphs
+from glaze_trt.losses import Nets
 from glaze_trt.objective import Constraint, Features, Objective, Update
 from tests.glaze_trt.scene import image, waves
 
@@ -21,7 +22,7 @@ def programs(precision: str) -> tuple[engine.Program, ...]:
     """Constants, encoder, perceptual net and step; the step rounds as `precision` would, with loss scales in fp16."""
     paths = models.find("tiny", "encoder").path, models.find("tiny", "perceptual").path
     encoder, perceptual = (engine.load(path, {"image": SIZE}) for path in paths)
-    nets = graphs.Nets((encoder,), perceptual)
+    nets = Nets((encoder,), perceptual)
     look = graphs.look(SIZE, OBJECTIVE)
     known = {v.name: tuple(v.shape) for v in (*look.graph.outputs, *nets.features)}
     step = typed(graphs.step(nets, OBJECTIVE, known, scaled=precision == "fp16"), precision, emulate=True)
@@ -173,7 +174,7 @@ def ran(objective: Objective, steps: int, encoders: int = 1) -> tuple[engine.Ses
     nets = [small("n" * (index + 1)) for index in range(encoders)]
     look = graphs.look((1, 3, 16, 16), objective)
     known = {v.name: tuple(v.shape) for v in look.graph.outputs}
-    model = graphs.step(graphs.Nets(tuple(nets), None), objective, known)
+    model = graphs.step(Nets(tuple(nets), None), objective, known)
     step = engine.compile(model, "onnxruntime")
     picture, other = rng.uniform(0.3, 0.7, (2, 1, 3, 16, 16)).astype(np.float32)
     programs = [engine.compile(net, "onnxruntime") for net in nets]
