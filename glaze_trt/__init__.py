@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from glaze_trt.cloak import Cloaker, cloak
 from glaze_trt.errors import GlazeError
-from glaze_trt.objective import Budget, Objective, Update
+from glaze_trt.objective import Budget, Constraint, Features, Objective, Search, Update
 from glaze_trt.result import CloakReport, CloakResult
 
-__all__ = ["Budget", "CloakReport", "CloakResult", "Cloaker", "GlazeError", "Objective", "Update", "cloak"]
+__all__ = [
+    "Budget",
+    "CloakReport",
+    "CloakResult",
+    "Cloaker",
+    "Constraint",
+    "Features",
+    "GlazeError",
+    "Objective",
+    "Search",
+    "Update",
+    "cloak",
+]

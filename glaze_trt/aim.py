@@ -46,6 +46,7 @@ class Aim:
         image: Array,
         targets: Sequence[Levels],
         grown: Callable[[Levels], Array],
+        aligned: bool = False,
     ) -> Aim:
         """Look at a picture and its targets.
 
@@ -55,6 +56,8 @@ class Aim:
             image: the picture, (1, 3, H, W) in [0,1].
             targets: (h, w, 3) uint8; of the picture's size, unless the extractor takes one fixed size.
             grown: makes an image of a target as `image` was made of the picture.
+            aligned: whether targets of the picture's size show the same in the same places; an extractor that looks at
+                a box of the picture then looks at that box of them, and else at all of them.
 
         Raises:
             PictureError: a direction that needs a target has none.
@@ -64,7 +67,7 @@ class Aim:
             return cls(net, features, own, None, float(np.mean(np.square(own))))
         if not targets:
             raise PictureError("this preset moves a picture toward a target; give one (--target-image), or a --style")
-        if net.model.manifest.size is not None:
+        if net.model.manifest.size is not None and not aligned:
             whole = net.at(None)
             goals = [_unit(features, whole(target)["latent"]) for target in targets]
         else:

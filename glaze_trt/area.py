@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glaze_trt import faces as detector
+from glaze_trt import picture
 from glaze_trt.errors import PictureError, UsageError
 from glaze_trt.sight import Box, inside
 
@@ -77,15 +78,16 @@ def _cut(box: Box, width: int, height: int) -> Box:
 
 
 def _read(path: Path, width: int, height: int) -> Mask:
+    """A mask as pictures are read: upright, of any depth; what is transparent counts as black."""
     try:
-        with Image.open(path) as image:
-            image.load()
-            if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
-                grey = Image.fromarray((np.asarray(image, np.int64) >> 8).clip(0, 255).astype(np.uint8))
-            else:
-                grey = image.convert("L")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{path}: the mask cannot be read as a picture ({error})") from error
-    if grey.size != (width, height):
-        raise PictureError(f"{path}: the mask is {grey.width} x {grey.height} and the picture {width} x {height}")
-    return np.asarray(grey, np.float32) / np.float32(255)
+        drawn = picture.load(path)
+    except PictureError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise PictureError(f"{path}: the mask cannot be read as a picture ({reason})") from error
+    if drawn.levels.shape[:2] != (height, width):
+        size = "{1} x {0}".format(*drawn.levels.shape)
+        raise PictureError(f"{path}: the mask is {size} and the picture {width} x {height}")
+    grey = np.asarray(Image.fromarray(drawn.levels).convert("L"), np.float32) / np.float32(255)
+    if drawn.alpha is None:
+        return grey
+    return np.asarray(grey * (drawn.alpha / np.float32(np.iinfo(drawn.alpha.dtype).max)), np.float32)

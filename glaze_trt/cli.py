@@ -8,15 +8,10 @@ from typing import Annotated
 
 import typer
 
-from glaze_trt import cli_cache, cli_cloak, cli_engines, console, handling, models, picture, report, styles
-from glaze_trt.cli_options import EngineName, EngineOption, Perceptual
+from glaze_trt import cli_cache, cli_cloak, cli_engines, cli_evaluate, console, models, picture, report, styles
 from glaze_trt.console import Debug, Json, failing_clearly
 from glaze_trt.errors import ModelError, UsageError
-from glaze_trt.evaluate import Judge
-from glaze_trt.network import Levels, Network
-from glaze_trt.objective import Objective
 from glaze_trt.styles import sheet
-from glaze_trt.targets import Targets, Wanted
 
 app = typer.Typer(
     name="glaze-trt",
@@ -29,6 +24,7 @@ app = typer.Typer(
 
 
 app.add_typer(cli_cloak.app)
+app.add_typer(cli_evaluate.app)
 app.add_typer(cli_engines.app)
 app.add_typer(cli_cache.app, name="cache")
 
@@ -44,55 +40,6 @@ def root(
         except PackageNotFoundError:
             typer.echo("glaze-trt, not installed as a package")
         raise typer.Exit
-
-
-@app.command()
-def evaluate(
-    before: Annotated[Path, typer.Argument(metavar="A", help="The original.", show_default=False)],
-    after: Annotated[Path, typer.Argument(metavar="B", help="The cloaked picture.", show_default=False)],
-    target_image: Annotated[
-        Path | None, typer.Option("--target", "--target-image", help="What B was moved toward; gives the progress.")
-    ] = None,
-    style: Annotated[str | None, typer.Option(help="Built-in style B was moved toward, in place of --target.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of that style.")] = 0,
-    model: Annotated[list[str] | None, typer.Option(help="Encoder for the progress; repeatable.")] = None,
-    handled: Annotated[
-        bool, typer.Option("--handled", help="Also the progress after JPEG 90 and 75, half size and back, and noise.")
-    ] = False,
-    perceptual: Perceptual = "tiny",
-    engine: EngineOption = EngineName.auto,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Measure any pair of pictures, whoever made the second."""
-    with failing_clearly(as_json=as_json, debug=debug):
-        if style is not None and target_image is not None:
-            raise UsageError("--style and --target exclude each other")
-        first, second = picture.load(before), picture.load(after)
-        names = tuple(dict.fromkeys(model or ["tiny"]))
-        encoders = [Network(models.find(name, "encoder"), engine.value) for name in names]
-        goals: tuple[Levels, ...] = ()
-        if style or target_image:
-            wanted = Wanted(style=style, images=(target_image,) if target_image else (), seed=seed)
-            goals = Targets(wanted, Objective.name, encoders[0], console.say).of(first, sized=True).levels
-        elif handled:
-            raise UsageError("--handled measures progress, which needs --target or --style")
-        judge = Judge(
-            first.levels,
-            targets=goals,
-            encoders=encoders if goals else [],
-            perceptual=Network(models.find(perceptual, "perceptual"), engine.value),
-        )
-        found = judge(second.levels).as_dict()
-        if handled:
-            found["handled"] = handling.left(second.levels, judge.mean_progress)
-        if as_json:
-            shown = "+".join(net.model.name for net in encoders) if goals else None
-            console.document({"a": str(before), "b": str(after), "model": shown, "perceptual": perceptual, **found})
-        else:
-            typer.echo(f"{before} -> {after}")
-            console.measures(found, names=("progress", "ssimulacra2", "lpips", "linf", "ssim", "psnr"))
-            console.shares(found)
 
 
 @app.command(name="styles")

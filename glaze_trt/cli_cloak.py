@@ -1,24 +1,24 @@
-"""The command `cloak`: arguments in, calls, lines or one JSON document out. No work is done here."""
+"""The command `cloak`: arguments in, a run, lines or one JSON document out. No work is done here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
-from glaze_trt import area, console, jobs, plan, presets, styles, views
+from glaze_trt import area, console, presets, run, styles, views
 from glaze_trt.cli_options import EngineName, EngineOption, Perceptual, Precision
 from glaze_trt.console import Debug, Json, failing_clearly
 from glaze_trt.errors import UsageError
+from glaze_trt.plan import Wishes
 from glaze_trt.progress import Bar
-from glaze_trt.result import StepInfo
-from glaze_trt.stop import Stop
+from glaze_trt.settings import Settings
 from glaze_trt.styles.diffusion import DEFAULT_MODEL, Diffusion
-from glaze_trt.targets import Targets, Wanted
+from glaze_trt.targets import Wanted
 
 app = typer.Typer()
 
@@ -38,11 +38,49 @@ class Stylizer(StrEnum):
     diffusion = "diffusion"
 
 
-@app.command()
+class Frames(StrEnum):
+    """What is taken of a file with several frames or pages."""
+
+    one = "one"
+    all = "all"
+
+
+_ADDRESS = re.compile(r"auto|local|(ray://)?[\w.-]+:\d+")
+
+
+class _Cloak(TyperCommand):
+    """`--ray` may stand without an address."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        filled: list[str] = []
+        for word, following in zip(args, [*args[1:], ""], strict=True):
+            filled.append(word)
+            if word == "--ray" and not _ADDRESS.fullmatch(following):
+                filled.append("")
+        return super().parse_args(ctx, filled)
+
+
+@app.command(cls=_Cloak)
 def cloak(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures to cloak.", show_default=False)],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE|FOLDER|PATTERN", help="Pictures to cloak.", show_default=False),
+    ],
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="File, or folder/ (default: NAME.cloaked.png beside each).")
+    ] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Look into the folders below a folder too.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="One line of JSON a picture (default, of a folder: manifest.jsonl in the output)."),
+    ] = None,
+    frames: Annotated[Frames, typer.Option(help="all: every frame or page of a file that has several.")] = Frames.one,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]", help="On a Ray cluster: its address, or whatever Ray finds.", show_default=False
+        ),
     ] = None,
     model: Annotated[
         list[str] | None,
@@ -88,6 +126,7 @@ def cloak(
     ] = None,
     engines: Annotated[Path | None, typer.Option(help="Folder made by `glaze-trt build`, looked into first.")] = None,
     sheet: Annotated[str | None, typer.Option(help="Contact sheet: a PNG file, or a folder/.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Folder for one HTML page that shows all results.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -98,7 +137,7 @@ def cloak(
         if stylizer is not Stylizer.diffusion and (strength, guidance, diffusion_steps) != (None, None, None):
             raise UsageError("--strength, --guidance and --diffusion-steps are for --stylizer diffusion")
         kind: Literal["built-in", "diffusion"] = "diffusion" if stylizer is Stylizer.diffusion else "built-in"
-        settings = jobs.Settings(
+        settings = Settings(
             models=(*(model or ([] if extractor else ["tiny"])), *map(str, extractor or ())),
             weights=tuple(weight or ()),
             perceptual=perceptual,
@@ -129,6 +168,7 @@ def cloak(
             mask=mask,
             regions=tuple(map(area.parse, region or ())),
             faces=bool(extractor) or presets.PRESETS[preset].faces,
+            frames="all" if frames is Frames.all else "one",
             seed=seed,
             engine=engine.value,
             precision=precision.value,
@@ -138,15 +178,26 @@ def cloak(
         )
         if presets.PRESETS[preset].faces and not extractor and model is None:
             raise UsageError(f"the preset {preset} acts on a face embedding: give one by --extractor FILE.onnx")
-        outcome = _run_all(settings, lambda: plan.plan(images, output, sheet), as_json=as_json, debug=debug)
-        note = outcome.note if outcome.made else None
+        if ray is not None and device is not None:
+            raise UsageError("--device chooses one GPU of this machine; on a cluster Ray chooses, so leave it out")
+        order = run.Order(
+            images=tuple(images),
+            wishes=Wishes(output, sheet, pages=frames is Frames.all),
+            recursive=recursive,
+            manifest=manifest,
+            resume=resume,
+            report=report,
+            ray=ray,
+        )
+        screen = _Screen(as_json=as_json, debug=debug)
+        tally = run.run(order, settings, screen)
         if as_json:
-            console.document({"pictures": outcome.made, "failures": outcome.failures, "note": note})
-        elif note:
-            typer.echo(note)
-        if outcome.interrupted:
+            console.document(console.told(tally, screen.reports))
+        else:
+            console.summary(tally)
+        if tally.interrupted:
             raise KeyboardInterrupt
-        if outcome.failures:
+        if tally.failed:
             raise typer.Exit(1)
 
 
@@ -154,55 +205,26 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """What must be said of the models, reports of the pictures done, what failed, and whether a person stopped it."""
+class _Screen:
+    """What a person is shown of every picture; see `run.Screen`."""
 
-    note: str | None
-    made: list[dict[str, Any]] = field(default_factory=list)
-    failures: list[dict[str, str]] = field(default_factory=list)
-    interrupted: bool = False
+    def __init__(self, *, as_json: bool, debug: bool) -> None:
+        self._as_json, self._debug = as_json, debug
+        self.reports: list[dict[str, Any]] = []  # of named files; those of a folder are in its manifest
 
+    def cloaked(self, made: dict[str, Any], bar: Bar, *, tree: bool) -> None:
+        """Its results on stdout, in one line for one of many."""
+        if self._as_json:
+            self.reports += [] if tree else [made]
+            return
+        with bar.paused():
+            if tree:
+                console.line(made)
+            else:
+                console.cloaked(made)
 
-def _run_all(
-    settings: jobs.Settings, plan_all: Callable[[], list[plan.Job]], *, as_json: bool, debug: bool
-) -> _Outcome:
-    """Every picture in turn; a bad one is reported and the others still done.
-
-    Nothing is planned, and so no folder made, before all else that was asked for is known to be there.
-    """
-    with Bar() as bar, Stop(bar.say, bar.leave) as stop:
-
-        def building(phase: str, share: float) -> None:
-            bar.building(phase, share)
-            stop.building(phase, share)
-
-        def on_step(info: StepInfo) -> None:
-            bar.on_step(info)
-            stop.check()
-
-        def doing(stage: str) -> None:
-            bar.doing(stage)
-            stop.check()
-
-        options = jobs.make_options(settings, building)
-        cloaker = jobs.make_cloaker(settings, options)
-        targets = Targets(settings.target, settings.preset, cloaker.encoders[0], bar.say)
-        outcome = _Outcome(jobs.demonstration_note(cloaker))
-        for job in plan_all():
-            bar.begin(job.input.name)
-            try:
-                report = jobs.run(job, settings, cloaker, targets, options, on_step=on_step, doing=doing)
-            except KeyboardInterrupt:
-                return replace(outcome, interrupted=True)
-            except Exception as error:  # whatever it is, it must not lose the other pictures
-                outcome.failures.append({"input": str(job.input), "error": console.one_line(error)})
-                bar.say(f"error: {console.one_line(error)}")
-                if debug:
-                    console.trace()
-                continue
-            outcome.made.append(report)
-            if not as_json:
-                with bar.paused():
-                    console.cloaked(report)
-    return outcome
+    def failed(self, error: Exception, bar: Bar) -> None:
+        """Why, on stderr."""
+        bar.say(f"error: {console.one_line(error)}")
+        if self._debug:
+            console.trace(error)

@@ -13,12 +13,15 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from engine.errors import EngineError
 from glaze_trt.errors import GlazeError
+
+if TYPE_CHECKING:
+    from glaze_trt.run import Tally
 
 INTERRUPTED = 130
 
@@ -38,6 +41,8 @@ def failing_clearly(*, as_json: bool, debug: bool) -> Iterator[None]:
         say(_INTERRUPTION)
         raise typer.Exit(INTERRUPTED) from None
     except (typer.Exit, typer.Abort):
+        raise
+    except BrokenPipeError:  # `| head` has read enough; typer ends the process without a word
         raise
     except Exception as error:
         if type(error).__module__.partition(".")[0] in ("click", "typer"):
@@ -100,6 +105,48 @@ def cloaked(made: Mapping[str, Any]) -> None:
         typer.echo(f"  contact sheet: {made['sheet']}")
 
 
+def line(made: Mapping[str, Any]) -> None:
+    """One of many pictures, on stdout."""
+    lpips = "" if made["lpips"] is None else f"  LPIPS {made['lpips']:.4f}"
+    typer.echo(
+        f"{made['name']} -> {made['output']}  progress {made['progress']:.3f}  SSIMULACRA2 {made['ssimulacra2']:.1f}"
+        f"{lpips}  {made['seconds']['total']:.1f} s"
+    )
+
+
+def summary(tally: Tally) -> None:
+    """How a run went, on stdout, after its pictures were told of."""
+    if tally.tree:
+        rate = f", {60 * tally.cloaked / tally.seconds:.3g} a minute" if tally.cloaked and tally.seconds else ""
+        earlier = f", {tally.earlier} done before" if tally.earlier else ""
+        typer.echo(f"{tally.cloaked} of {tally.pictures} pictures cloaked{rate}{earlier}, {tally.failed} failed")
+        if tally.passed_over:
+            which = ", ".join(f"{count} {suffix}" for suffix, count in sorted(tally.passed_over.items()))
+            typer.echo(f"  passed over: {which}")
+    if tally.manifest is not None:
+        typer.echo(f"  manifest: {tally.manifest}")
+    if tally.page is not None:
+        typer.echo(f"  report: {tally.page}")
+    if tally.cloaked and tally.note:
+        typer.echo(tally.note)
+
+
+def told(tally: Tally, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How a run went, as JSON: every report where files were named, counts where a folder was, whose manifest has them.
+
+    So the document of thousands of pictures stays small.
+    """
+    note = tally.note if tally.cloaked else None
+    ends = {
+        name: str(path) for name, path in (("manifest", tally.manifest), ("report", tally.page)) if path is not None
+    }
+    if not tally.tree:
+        return {"pictures": list(reports), "failures": tally.failures, "note": note, **ends}
+    counts = {name: getattr(tally, name) for name in ("pictures", "cloaked", "earlier", "failed")}
+    passed = {"passed_over": dict(sorted(tally.passed_over.items()))}
+    return {**counts, **passed, "seconds": tally.seconds, "failures": tally.failures, "note": note, **ends}
+
+
 def shares(made: Mapping[str, Any]) -> None:
     """Progress by encoder, where there are several, and what handling leaves of it."""
     for name, value in made["progresses"].items() if len(made["progresses"]) > 1 else ():
@@ -141,9 +188,12 @@ def table(rows: Sequence[Mapping[str, Any]]) -> None:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def trace() -> None:
-    """Where the error that is being handled came from, on stderr."""
-    traceback.print_exc()
+def trace(error: BaseException | None = None) -> None:
+    """Where an error came from, or the one that is being handled, on stderr."""
+    if error is None:
+        traceback.print_exc()
+    else:
+        traceback.print_exception(error)
 
 
 def _limit(sign: str, value: float | None, form: str) -> str:

@@ -8,21 +8,22 @@ Everything here works on 8-bit levels, as a saved file holds them, and in fp32. 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from ssimulacra2 import compute_ssimulacra2
 
+from glaze_trt import ssimulacra
 from glaze_trt.aim import Aim
 from glaze_trt.errors import PictureError
 from glaze_trt.network import Network, padded
 from glaze_trt.objective import Features
+from glaze_trt.sight import Box
 from glaze_trt.ssim import psnr, ssim
+from glaze_trt.window import cut
+from glaze_trt.window import ssimulacra2 as lower
 
 Levels = NDArray[np.uint8]
 
@@ -66,6 +67,8 @@ class Judge:
         encoders: Sequence[Network] = (),
         perceptual: Network | None = None,
         features: Features | None = None,
+        window: Box | None = None,
+        aligned: bool = False,
     ) -> None:
         """Take the original.
 
@@ -75,13 +78,16 @@ class Judge:
             encoders: those whose features are compared.
             perceptual: the net for LPIPS.
             features: what was done with the features; moved toward the targets, if None.
+            window: the part (x, y, width, height) of which LPIPS, SSIM and PSNR are, and SSIMULACRA2 too where it is
+                lower than that of the whole picture; all of it, if None.
+            aligned: whether targets are the picture itself in a style, see `Aim.of`.
 
         Raises:
             PictureError: a target differs in size, or there is none and the direction needs one.
         """
-        self._before = before
-        self._lpips = None if perceptual is None else Lpips(perceptual, before)
-        self._ways = [Progress(encoder, before, targets, features) for encoder in encoders]
+        self._before, self._window = before, window
+        self._lpips = None if perceptual is None else Lpips(perceptual, self._within(before))
+        self._ways = [Progress(encoder, before, targets, features, aligned=aligned) for encoder in encoders]
 
     def __call__(self, after: Levels) -> Measures:
         """Measure a picture, (H, W, 3) uint8.
@@ -92,15 +98,20 @@ class Judge:
         before = self._before
         _same_size(before, after, "second picture")
         ways = self.progress(after)
+        furthest, score = linf(before, after), lower(before, after, self._window)
+        before, after = self._within(before), self._within(after)
         return Measures(
-            linf=linf(before, after),
+            linf=furthest,
             psnr=psnr(before, after),
             ssim=ssim(before, after),
-            ssimulacra2=ssimulacra2(before, after),
+            ssimulacra2=score,
             lpips=None if self._lpips is None else self._lpips(after),
             progress=_mean(ways) if ways else None,
             progresses=ways,
         )
+
+    def _within(self, levels: Levels) -> Levels:
+        return np.ascontiguousarray(cut(levels, self._window))
 
     def progress(self, after: Levels) -> dict[str, float]:
         """The progress of a picture alone, by encoder."""
@@ -117,18 +128,11 @@ def linf(before: Levels, after: Levels) -> float:
 
 
 def ssimulacra2(before: Levels, after: Levels) -> float:
-    """SSIMULACRA2 by the reference package: 100 is identical, negative is ruined.
+    """SSIMULACRA2: 100 is identical, negative is ruined.
 
     It sees nothing in a picture under 8 pixels, so those are first extended by their edge.
     """
-    short = [max(0, 8 - side) for side in before.shape[:2]]
-    extend = ((0, short[0]), (0, short[1]), (0, 0))
-    files = []
-    for levels in (before, after):
-        buffer = io.BytesIO()
-        Image.fromarray(np.pad(levels, extend, mode="edge")).save(buffer, "BMP")
-        files.append(buffer)
-    return float(compute_ssimulacra2(*files))
+    return ssimulacra.score(before, after)
 
 
 class Lpips:
@@ -149,7 +153,13 @@ class Progress:
     """How far an encoder's features of a picture have gone; see `Aim.progress`."""
 
     def __init__(
-        self, encoder: Network, before: Levels, targets: Sequence[Levels], features: Features | None = None
+        self,
+        encoder: Network,
+        before: Levels,
+        targets: Sequence[Levels],
+        features: Features | None = None,
+        *,
+        aligned: bool = False,
     ) -> None:
         """Encode the original and the targets, (H, W, 3) uint8 each.
 
@@ -157,9 +167,9 @@ class Progress:
             PictureError: a target differs in size, or there is none and the direction needs one.
         """
         self._net = encoder
-        for target in targets if encoder.model.manifest.size is None else ():
+        for target in targets if encoder.model.manifest.size is None or aligned else ():
             _same_size(before, target, "target")
-        self._aim = Aim.of(encoder, features or Features(), self._grown(before), targets, self._grown)
+        self._aim = Aim.of(encoder, features or Features(), self._grown(before), targets, self._grown, aligned)
 
     @property
     def name(self) -> str:

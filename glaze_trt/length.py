@@ -25,7 +25,7 @@ _TRIES = 12
 _CLOSE = 1.01
 """A length is right where it could be this many times longer at most."""
 
-_LONGEST = 4.0
+LONGEST = 4.0
 """How far δ may be stretched where the budget was not used up, as few steps do: after three, a third of it is used."""
 
 _SHORTER = 0.9
@@ -46,7 +46,7 @@ def room(costs: Costs, budget: Budget) -> float:
 
     LPIPS and DSSIM grow about as the square of δ, SSIMULACRA2's error about as its power 1.5.
     """
-    found = _LONGEST
+    found = LONGEST
     if budget.lpips is not None and costs.lpips:
         found = min(found, (budget.lpips * _MARGIN / costs.lpips) ** 0.5)
     if budget.dssim is not None and costs.dssim > 0:
@@ -57,26 +57,30 @@ def room(costs: Costs, budget: Budget) -> float:
     return found
 
 
-def longest(measure: Callable[[float], Costs], budget: Budget, scale: float) -> tuple[float, Costs]:
+def longest(
+    measure: Callable[[float], Costs], budget: Budget, scale: float, *, tries: int = _TRIES, limit: float = LONGEST
+) -> tuple[float, Costs]:
     """The largest multiple of δ inside a budget, and what it costs.
 
     Args:
         measure: what the picture with that multiple of δ costs.
         budget: what it may cost.
         scale: where to begin to look.
+        tries: how many are measured at most.
+        limit: the largest multiple to be tried.
 
     Returns:
         0 and no costs where no length keeps the budget.
     """
     kept, costs = 0.0, Costs(lpips=0.0, ssimulacra2=100.0)
-    broken = 1.01 * _LONGEST
+    broken = 1.01 * limit
     before: tuple[float, float] | None = None
-    for _ in range(_TRIES):
+    for _ in range(tries):
         tried = measure(scale)
         left = room(tried, budget)
         if left >= 1.0:
             kept, costs = scale, tried
-            if left < _CLOSE or scale >= _LONGEST:
+            if left < _CLOSE or scale >= limit:
                 break
         else:
             broken = scale
@@ -84,7 +88,7 @@ def longest(measure: Callable[[float], Costs], budget: Budget, scale: float) -> 
             break
         slope = 1.0 if before is None else _slope(before, (scale, left))
         before = (scale, left)
-        guess = min(scale * (left / _CLOSE**0.5) ** (1 / slope), _LONGEST)
+        guess = min(scale * (left / _CLOSE**0.5) ** (1 / slope), limit)
         scale = guess if kept < guess < broken else 0.5 * (kept + broken)
     return kept, costs
 

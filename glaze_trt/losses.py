@@ -14,6 +14,10 @@ import onnx_ir as ir
 from engine.tape import Tape, dims
 from glaze_trt import terms, views
 from glaze_trt.objective import Constraint, Objective
+from glaze_trt.sight import Box
+
+SCALING: Mapping[str, float] = {"sd1": 0.18215, "sdxl": 0.13025}
+"""What latents of a space are multiplied by, so that they have about unit variance; 1 for features of another kind."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,14 @@ class Nets:
     Attributes:
         encoders: each `image` (1, 3, H, W) in [0,1] → `latent`.
         perceptual: `image` → `feature_0`, `feature_1`, ...; None where LPIPS is not used.
-        weights: of the encoders' features.
+        weights: of the encoders' features; alike if none are given.
+        scaling: what each encoder's latents were multiplied by (`SCALING`); 1 if none are given.
     """
 
     encoders: tuple[ir.Model, ...]
     perceptual: ir.Model | None
     weights: tuple[float, ...] = ()
+    scaling: tuple[float, ...] = ()
 
     @property
     def features(self) -> tuple[ir.Value, ...]:
@@ -77,14 +83,20 @@ def seen(graph: ir.Graph, objective: Objective, nets: Nets, x: ir.Value, count: 
                 if wanted.direction == "zero"
                 else graph_input(graph, f"own_{index}" if wanted.direction == "away" else f"target_{index}", shape)
             )
-            parts = [terms.features(tape, latent, goal, wanted.metric) for latent in latents]
-            loss = weighed(tape, parts, ())
+            factor = 1 / nets.scaling[index] if wanted.unscaled and nets.scaling else 1.0
+
+            def apart(latent: ir.Value, other: ir.Value, factor: float = factor) -> ir.Value:
+                if factor != 1.0:
+                    latent, other = tape.Mul(latent, factor), tape.Mul(other, factor)
+                return terms.features(tape, latent, other, wanted.metric)
+
+            loss = weighed(tape, [apart(latent, goal) for latent in latents], ())
             distances[f"distance_{index}"] = terms.features(tape, latents[0], goal, "mean-squared")
             if wanted.direction == "away":
                 loss = tape.Neg(loss)
             elif wanted.direction == "between":
                 own = graph_input(graph, f"own_{index}", shape)
-                away = weighed(tape, [terms.features(tape, latent, own, wanted.metric) for latent in latents], ())
+                away = weighed(tape, [apart(latent, own) for latent in latents], ())
                 loss = tape.Max(tape.Add(tape.Sub(loss, away), wanted.margin), 0.0)
                 hinge = loss if hinge is None else tape.Add(hinge, loss)
         losses[f"distance_{index}"] = loss
@@ -99,10 +111,25 @@ def constraint_values(
     delta: ir.Value,
     picture: ir.Value,
     known: Mapping[str, ir.Value],
+    window: Box | None = None,
 ) -> dict[str, ir.Value]:
-    """One scalar a constraint, by its measure; `known` are the constants that concern the original alone."""
+    """One scalar a constraint, by its measure.
+
+    Args:
+        tape: where to write.
+        nets: the networks, the perceptual one for pictures of the window's size.
+        objective: whose constraints.
+        x: the picture with δ, (1, 3, H, W).
+        delta: δ.
+        picture: the original.
+        known: the constants that concern the original alone, of the window.
+        window: x, y, width and height of what is measured; None for all of it.
+    """
+    if window is not None:
+        x, delta, picture = (_cut(tape, value, window) for value in (x, delta, picture))
     values: dict[str, ir.Value] = {}
-    for measure in objective.measures:
+    for bound in objective.bounds:
+        measure = bound.measure
         if measure == "lpips":
             assert nets.perceptual is not None
             maps = tape.splice(nets.perceptual, {"image": x})
@@ -111,7 +138,7 @@ def constraint_values(
             continue
         with tape.scope(measure, precision="fp32"):
             if measure == "visibility":
-                values[measure] = terms.visibility(tape, x, known)
+                values[measure] = terms.visibility(tape, x, known, bound.octave)
             elif measure == "structure":
                 values[measure] = terms.structure(tape, delta, known)
             elif measure == "dssim":
@@ -125,7 +152,16 @@ def acts(tape: Tape, bound: Constraint, value: ir.Value, limit: ir.Value, weight
     """A constraint's part of the loss."""
     if bound.how in ("hinge", "doubling"):
         value = tape.Max(tape.Sub(value, limit), 0.0)
+    if bound.how == "doubling":
+        value = tape.Mul(value, value)
     return tape.Mul(value, weight)
+
+
+def strength(tape: Tape, bound: Constraint, value: ir.Value, limit: ir.Value, weight: ir.Value) -> ir.Value:
+    """What a constraint's gradient of unit RMS is multiplied by; nothing of a hinge inside its limit."""
+    if bound.how in ("hinge", "doubling"):
+        return tape.Where(tape.Greater(value, limit), weight, 0.0)
+    return weight
 
 
 def next_weight(
@@ -150,6 +186,11 @@ def weighed(tape: Tape, parts: Sequence[ir.Value], weights: Sequence[float]) -> 
         total = scaled if total is None else tape.Add(total, scaled)
     assert total is not None
     return total
+
+
+def _cut(tape: Tape, value: ir.Value, window: Box) -> ir.Value:
+    x, y, w, h = window
+    return tape.Slice(value, [y, x], [y + h, x + w], [2, 3])
 
 
 def graph_input(graph: ir.Graph, name: str, shape: Sequence[int]) -> ir.Value:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Literal
 
 from glaze_trt.errors import UsageError
@@ -24,8 +25,9 @@ Measure = Literal["lpips", "visibility", "structure", "dssim", "l2"]
 """What may bound a cloak beside |δ|; `glaze_trt.terms` says how each is written."""
 
 How = Literal["multiplier", "hinge", "penalty", "doubling"]
-"""How a bound acts: by a weight that follows its violation, by w·max(v − limit, 0), by w·v, or by the hinge with a w
-that doubles above 1.1 × limit and halves below 0.9 × limit."""
+"""How a bound acts: by a weight that follows its violation, by w·max(v − limit, 0), by w·v, or by w·max(v − limit, 0)²
+with a w that doubles above 1.1 × limit and halves below 0.9 × limit. Where gradients are divided by their RMS, both
+hinges pull with w above the limit and not at all below it."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,13 @@ class Budget:
     def __post_init__(self) -> None:
         if not 0 < self.linf <= 1:
             raise UsageError(f"linf is in units of [0,1] and must lie in (0, 1]; got {self.linf}")
-        if self.lpips is not None and self.lpips <= 0:
-            raise UsageError(f"lpips must be positive; got {self.lpips}")
-        if self.ssimulacra2 is not None and not self.ssimulacra2 < 100:
-            raise UsageError(f"ssimulacra2 must be below 100, which is an unchanged picture; got {self.ssimulacra2}")
-        if self.dssim is not None and self.dssim <= 0:
-            raise UsageError(f"dssim must be positive; got {self.dssim}")
+        for name, most in (("lpips", self.lpips), ("dssim", self.dssim)):
+            if most is not None and not 0 < most < inf:
+                raise UsageError(f"{name} must be positive and finite, or None for no limit; got {most}")
+        if self.ssimulacra2 is not None and not -inf < self.ssimulacra2 < 100:
+            raise UsageError(
+                f"ssimulacra2 must be below 100, which is an unchanged picture, and finite; got {self.ssimulacra2}"
+            )
 
 
 INTENSITIES: Mapping[str, Budget] = {
@@ -74,7 +77,10 @@ class Features:
         blurred: the extractor also sees the picture through a Gaussian (7×7, σ 3), and both count.
         views: transformations of which the extractors see one after another (`glaze_trt.views`).
         weight: of the features' term in a loss whose gradients are not normalised.
-        balance: how much more an encoder weighs that lags: its weight goes as this power of the distance that is left.
+        balance: how much more an encoder weighs that lags, where gradients are normalised: its weight goes as this
+            power of the distance that is left.
+        unscaled: latents are compared as they are before the factor of their space (`losses.SCALING`), as papers do
+            whose weights mean those.
     """
 
     direction: Direction = "toward"
@@ -85,6 +91,7 @@ class Features:
     views: tuple[str, ...] = ()
     weight: float = 1.0
     balance: float = 8.0
+    unscaled: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,12 +103,14 @@ class Constraint:
         how: see `How`.
         limit: what the measure may reach; 0 for a `penalty`.
         weight: fixed, or the first one; the features' is 1.
+        octave: of `visibility`: how many times the whole picture was halved to become what the loop works on.
     """
 
     measure: Measure
     how: How = "multiplier"
     limit: float = 0.0
     weight: float = 1.0
+    octave: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,6 +186,21 @@ class Objective:
         measures = [bound.measure for bound in self.bounds]
         if len(set(measures)) < len(measures):
             raise UsageError(f"one constraint a measure; got {', '.join(measures)}")
+        between = self.features.direction == "between"
+        if between and "l2" not in measures:
+            raise UsageError("the direction between keeps the shortest change that succeeds: give it a constraint l2")
+        if between and self.features.views:
+            raise UsageError(
+                f"{self.name} keeps the first change that succeeds, which is judged on the untouched picture: it does "
+                "not go with transformations (--robust); leave them out, or choose another preset"
+            )
+        if self.search is not None and (self.normalises or not between):
+            raise UsageError(
+                "a search over the features' weight needs the direction between, and an update that is not "
+                f"preconditioned, where that weight means nothing; got {self.features.direction}, {self.update.kind}"
+            )
+        if self.budget.dssim is not None and "dssim" not in measures:
+            raise UsageError("a budget of DSSIM needs a constraint dssim, or nothing keeps the loop inside it")
 
     @property
     def bounds(self) -> tuple[Constraint, ...]:
@@ -192,6 +216,13 @@ class Objective:
     def normalises(self) -> bool:
         """Whether every term's gradient is divided by its RMS."""
         return self.update.kind == "preconditioned"
+
+    def of_octave(self, octave: int) -> Objective:
+        """The same for the reduction of a picture that was halved so many times, with errors weighed as there."""
+        if not octave:
+            return self
+        bounds = (replace(bound, octave=octave) if bound.measure == "visibility" else bound for bound in self.bounds)
+        return replace(self, constraints=tuple(bounds))
 
     def with_views(self, views: tuple[str, ...]) -> Objective:
         """The same, for a cloak that shall outlast transformations, and those that it was published with.
@@ -216,7 +247,7 @@ in a smooth sky. Pricing the drift alone gave 4 % more progress on paintings (0.
 
 
 def standing_for(budget: Budget) -> tuple[Constraint, ...]:
-    """The differentiable terms that stand for a budget: LPIPS, SSIMULACRA2's error, and what that does not see."""
+    """The differentiable terms that stand for a budget: LPIPS, SSIMULACRA2's error, what that does not see, DSSIM."""
     bounds = []
     if budget.lpips is not None:
         bounds.append(Constraint("lpips", limit=budget.lpips))
@@ -224,6 +255,8 @@ def standing_for(budget: Budget) -> tuple[Constraint, ...]:
         error = visible_error(budget.ssimulacra2)
         bounds.append(Constraint("visibility", limit=error))
         bounds.append(Constraint("structure", limit=_STRUCTURE * error / visible_error(70.0)))
+    if budget.dssim is not None:
+        bounds.append(Constraint("dssim", limit=budget.dssim))
     return tuple(bounds)
 
 

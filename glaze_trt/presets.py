@@ -1,8 +1,9 @@
 """Published protection systems as objectives: their settings, on this package's engine.
 
 Sizes are in [0,1] pixel units; where a paper works in [-1,1], they are halved. A paper's budget is kept as published
-and the last δ is saved as it is; only `glaze` fits δ to the budget of `--intensity`. What each paper claims, and is
-tested for, stands beside it. Settings are from the papers and their public releases; no code is theirs.
+and the last δ is saved as it is, but `fawkes` saves the best δ, shortened until the picture keeps its DSSIM; only
+`glaze` fits δ to the budget of `--intensity`. What each paper claims, and is tested for, stands beside it. Settings are
+from the papers and their public releases; no code is theirs. docs/presets.md lists what still differs from them.
 """
 
 from __future__ import annotations
@@ -51,8 +52,7 @@ _GLAZE_PAPER = Preset(
     Objective(
         name="glaze-paper",
         budget=_free(1.0),
-        # the paper's latents are not multiplied by 0.18215, and its weights mean those
-        features=Features(weight=1 / 0.18215**2),
+        features=Features(unscaled=True),
         constraints=(Constraint("lpips", "hinge", limit=0.05, weight=30.0),),
         steps=500,
         update=Update("adam", rate=0.005, schedule="constant", momentum=0.9, memory=0.999),
@@ -71,6 +71,7 @@ _NIGHTSHADE = Preset(
         constraints=(),
         steps=500,
         update=Update("sign", rate=1.0, schedule="line"),
+        start=0.0,
         finish="last",
     ),
     "Shan et al., Nightshade, IEEE S&P 2024 (arXiv 2310.13828): L∞ 0.04, sign steps from the whole budget down to 1 %",
@@ -85,9 +86,11 @@ _PHOTOGUARD = Preset(
         constraints=(),
         steps=1000,
         update=Update("sign", rate=1 / 3, schedule="line"),
+        start=0.03,
         finish="last",
     ),
-    "Salman et al., PhotoGuard, ICML 2023 (arXiv 2302.06588), encoder attack: L∞ 0.06 in [-1,1], sign steps from 0.02",
+    "Salman et al., PhotoGuard, ICML 2023 (arXiv 2302.06588), encoder attack: L∞ 0.06 in [-1,1], sign steps from 0.02, "
+    "random start",
     "the latent's norm falls",
     target="none",
 )
@@ -113,7 +116,7 @@ _FAWKES = Preset(
         name="fawkes",
         budget=Budget(lpips=None, linf=15 / 255, ssimulacra2=None, dssim=0.012),
         features=Features(direction="away", metric="relative-squared", unit=True),
-        constraints=(Constraint("dssim", "doubling", limit=0.012, weight=100.0),),
+        constraints=(Constraint("dssim", "doubling", limit=0.012, weight=1e6),),
         steps=75,
         update=Update("adadelta", rate=1.5, schedule="constant", memory=0.95, damping=1e-4),
     ),

@@ -1,38 +1,49 @@
-"""The progress bar: steps, progress toward the target, LPIPS and the time left, on stderr, where a terminal is."""
+"""The progress bar, on stderr where a terminal is.
+
+One picture     steps, progress toward the target, LPIPS and the time left
+Many            one bar for all: pictures done, how many a minute, the time left, and where the one in the loop stands
+"""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from glaze_trt import console
 from glaze_trt.result import StepInfo
 
 
 class Bar:
-    """One bar for one picture at a time; silent where stderr is not a terminal."""
+    """One bar, of one picture's steps or of many pictures; silent where stderr is not a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, pictures: int | None = None) -> None:
+        """Take the number of pictures; None for one at a time, whose steps are shown."""
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[count]}", markup=False),
             TextColumn("{task.fields[state]}", markup=False),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}", markup=False),
             console=Console(file=sys.stderr),
             disable=not sys.stderr.isatty(),
             transient=True,
         )
+        self._pictures, self._ended = pictures, 0
+        self._name, self._began = "", time.monotonic()
         self._task: TaskID | None = None
 
     def __enter__(self) -> Bar:
         """Show the bar."""
         self._progress.start()
+        if self._pictures is not None:
+            self.expect(self._pictures)
         return self
 
     def __exit__(
@@ -43,14 +54,28 @@ class Bar:
 
     def begin(self, name: str) -> None:
         """Start on a picture; nothing is known of its steps yet."""
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(name, total=None, state="preparing")
+        self._name = name
+        if self._pictures is None:
+            self._start(name, None, "")
+        else:
+            self.doing("preparing")
+
+    def expect(self, pictures: int) -> None:
+        """So many pictures are to be done from now on; of no account where it is one, whose steps are shown."""
+        if self._pictures is not None:
+            self._pictures, self._ended = pictures, 0
+            self._start("pictures", pictures, f"0/{pictures}")
+
+    def end(self) -> None:
+        """One of many pictures is done, or has failed."""
+        self._ended += 1
+        self._show_many(0.0)
 
     def doing(self, what: str) -> None:
         """Say what goes on outside the steps."""
         if self._task is not None:
-            self._progress.update(self._task, state=what)
+            state = what if self._pictures is None else f"{self._name}: {what}"
+            self._progress.update(self._task, state=state)
 
     def building(self, phase: str, share: float) -> None:
         """Say how far an engine is; this is what a builder calls."""
@@ -69,11 +94,47 @@ class Bar:
     def paused(self) -> Iterator[None]:
         """Take the bar away while something is written to stdout."""
         self._progress.stop()
-        yield
-        self._progress.start()
+        try:
+            yield
+        finally:
+            self._progress.start()
 
     def on_step(self, info: StepInfo) -> None:
         """Move on; this is what the loop calls."""
+        if self._task is None:
+            return
+        if self._pictures is not None:
+            self.doing(f"{info.step}/{info.steps}")
+            self._show_many(info.step / max(info.steps, 1))
+            return
+        state = f"progress {info.progress:.2f}" + (f"  LPIPS {info.lpips:.3f}" if info.lpips is not None else "")
+        count, left = f"{info.step}/{info.steps}", _left(info.step, info.steps, time.monotonic() - self._began)
+        self._progress.update(self._task, completed=info.step, total=info.steps, count=count, state=state, left=left)
+        if info.step <= 1:
+            self._began = time.monotonic()  # what came before were no steps
+
+    def _start(self, name: str, total: int | None, count: str) -> None:
         if self._task is not None:
-            state = f"progress {info.progress:.2f}" + (f"  LPIPS {info.lpips:.3f}" if info.lpips is not None else "")
-            self._progress.update(self._task, completed=info.step, total=info.steps, state=state)
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(name, total=total, state="preparing", count=count, left="")
+        self._began = time.monotonic()
+
+    def _show_many(self, share: float) -> None:
+        """Of many pictures, `share` of the one in the loop is done."""
+        if self._task is None or self._pictures is None:
+            return
+        done, took = self._ended + share, time.monotonic() - self._began
+        rate = f"  {60 * self._ended / took:.3g} a minute" if self._ended and took > 0 else ""
+        self._progress.update(
+            self._task,
+            completed=min(done, self._pictures),
+            count=f"{self._ended}/{self._pictures}{rate}",
+            left=_left(done, self._pictures, took),
+        )
+
+
+def _left(done: float, total: float, seconds: float) -> str:
+    """The time left, as 0:01:30."""
+    if done <= 0 or seconds <= 0:
+        return ""
+    return str(timedelta(seconds=round(max(0.0, total - done) * seconds / done)))

@@ -175,7 +175,7 @@ def facts(made: Mapping[str, Any]) -> list[Fact]:
         else Fact(
             "Progress" if made.get("target") == "none" else "Progress toward the target",
             f"{progress:.2f}",
-            f"as the model {made['model']} sees it",
+            f"as the model {made['model']} sees it" if made.get("model") else "",
         ),
         fact("ssimulacra2", "SSIMULACRA2", "{:.1f}", made.get("ssimulacra2"), "at least {:.0f}"),
         fact("lpips", f"LPIPS ({made.get('perceptual')})", "{:.3f}", made.get("lpips"), "at most {:.3g}"),
@@ -196,7 +196,8 @@ def how(made: Mapping[str, Any]) -> list[str]:
         *([f"model {made['model']}"] if made.get("model") else []),
         *([f"{made['steps']} steps"] if made.get("steps") else []),
         *([f"{seconds:.1f} s"] if seconds is not None else []),
-        *([f"{engine_name} {made['precision']}", made["device"]] if engine_name else []),
+        *([f"{engine_name} {made.get('precision') or ''}".strip()] if engine_name else []),
+        *([made["device"]] if made.get("device") else []),
     ]
 
 

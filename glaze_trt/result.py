@@ -6,7 +6,7 @@ Nothing is computed here but the change from one kind of picture to another.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,8 @@ class StepInfo:
 class CloakReport:
     """What a cloak was made with and what it measured on its 8-bit picture; `as_dict` is ready for JSON.
 
-    `progress` is the mean over the encoders, `progresses` has each by its name.
+    `progress` is the mean over the encoders, `progresses` has each by its name. Of a large picture these are means over
+    its `tiles`, and `progress_at` has the progress of the picture scaled down to a longer side of so many pixels.
     """
 
     engine: str
@@ -52,12 +53,14 @@ class CloakReport:
     budget: Budget
     seconds: Mapping[str, float]
     notes: tuple[str, ...] = ()
+    tiles: int = 1
+    progress_at: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The report by name; the budget and the seconds are dictionaries of their own."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         plain["budget"] = {name: getattr(self.budget, name) for name in ("lpips", "linf", "ssimulacra2", "dssim")}
-        plain |= {"progresses": dict(self.progresses)}
+        plain |= {"progresses": dict(self.progresses), "progress_at": dict(self.progress_at)}
         return plain | {"seconds": dict(self.seconds), "notes": list(self.notes)}
 
 

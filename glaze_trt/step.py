@@ -7,6 +7,8 @@ moves for `update`, and which of them are used for the `Objective`.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,6 +20,7 @@ from engine.tape import OPSET, Tape, dims
 from glaze_trt import losses, terms, update
 from glaze_trt.losses import Nets, Seen, graph_input, weighed
 from glaze_trt.objective import Objective
+from glaze_trt.sight import Box
 
 _TINY = 1e-12
 _HUGE = 1e30
@@ -39,7 +42,14 @@ def look(size: Sequence[int], objective: Objective) -> ir.Model:
     return _finish(graph, tape, named)
 
 
-def step(nets: Nets, objective: Objective, constants: Mapping[str, Sequence[int]], *, scaled: bool = False) -> ir.Model:
+def step(
+    nets: Nets,
+    objective: Objective,
+    constants: Mapping[str, Sequence[int]],
+    *,
+    scaled: bool = False,
+    window: Box | None = None,
+) -> ir.Model:
     """The step graph.
 
     Inputs that stay: `picture` (1, 3, H, W) in [0,1]; `cap` (1, 1, H, W), the largest |δ| per pixel; for encoder i
@@ -49,7 +59,8 @@ def step(nets: Nets, objective: Objective, constants: Mapping[str, Sequence[int]
     views; the perceptual net's features of the original, `feature_<j>`; and what `look` returns.
     Inputs that are carried: see `carried`. Outputs beside them, all at the δ that came in: for every encoder
     `distance_<i>`, the mean squared distance of its features to the target's, to the original's or to zero, as the
-    direction says; one scalar per constraint; and `hinge` for the direction `between`.
+    direction says, of the picture as the view whose turn it is shows it; one scalar per constraint, of the untouched
+    picture; and `hinge` for the direction `between`.
 
     In fp16 gradients vanish below 6e-8 and overflow above 65504. With `scaled`, every term that goes through a network
     (`scales`) has a loss scale of its own, carried from step to step: its gradient is multiplied by it on the way, and
@@ -61,6 +72,8 @@ def step(nets: Nets, objective: Objective, constants: Mapping[str, Sequence[int]
         objective: what is optimised, and how.
         constants: name → shape of the features and of what `look` returns.
         scaled: whether terms have loss scales; only for an objective that normalises.
+        window: the part of the picture that constraints measure (x, y, width, height), which constants and the
+            perceptual net are for; None for all of it.
     """
     graph = _graph("step")
     size = dims(nets.encoders[0].graph.inputs[0])
@@ -80,7 +93,7 @@ def step(nets: Nets, objective: Objective, constants: Mapping[str, Sequence[int]
     with tape.scope("image", precision="fp32"):
         x = tape.Add(picture, delta)
     seen = losses.seen(graph, objective, nets, x, state["step"])
-    values = losses.constraint_values(tape, nets, objective, x, delta, picture, known)
+    values = losses.constraint_values(tape, nets, objective, x, delta, picture, known, window)
 
     rms: dict[str, ir.Value] = {}
     if objective.normalises:
@@ -90,8 +103,10 @@ def step(nets: Nets, objective: Objective, constants: Mapping[str, Sequence[int]
         tape = Tape(graph)
         with tape.scope("update", precision="fp32"):
             pull = _pull(tape, graph, nets, objective, seen, pulls)
-            for name in values:
-                pull = tape.Add(pull, tape.Mul(pulls[name], weights[name]))
+            for bound in objective.bounds:
+                name = bound.measure
+                strength = losses.strength(tape, bound, values[name], limits[name], weights[name])
+                pull = tape.Add(pull, tape.Mul(pulls[name], strength))
     else:
         with tape.scope("loss", precision="fp32"):
             loss = tape.Mul(weighed(tape, list(seen.terms.values()), nets.weights), graph_input(graph, "pull", ()))
@@ -111,7 +126,7 @@ def step(nets: Nets, objective: Objective, constants: Mapping[str, Sequence[int]
             before = state | {f"weight_{name}": weight for name, weight in weights.items()}
             after = _skip_overflow(tape, before, after, loss_scale, rms)
         if "best_score" in state:
-            score, inside = _score(tape, graph, seen, values, limits)
+            score, inside = _score(tape, graph, nets, seen, values, limits)
             after |= _keep_best(tape, state, delta, score, inside)
     outputs = {f"next_{name}": value for name, value in after.items()}
     told = {f"rms_{name}": rms[name] for name in loss_scale}
@@ -170,15 +185,18 @@ def _pull(
     """The features' gradient: those of several encoders weighed by what is left of each one's way, to move them alike.
 
     Gradients of unit RMS that have nothing in common add as squares do, so the squares of the weights add up to one.
+    Powers of what is left are kept in logarithms until the largest is known: in fp32 they would overflow.
     """
     if len(seen.terms) == 1:
         (name,) = seen.terms
         return pulls[name]
-    weights: list[ir.Value] = []
+    power = 0.5 * objective.features.balance * (-1.0 if objective.features.direction == "away" else 1.0)
+    logs: list[ir.Value] = []
     for name, given in zip(seen.terms, nets.weights or [1.0] * len(seen.terms), strict=True):
         left = tape.Div(seen.distances[name], graph_input(graph, name.replace("distance", "whole"), ()))
-        power = 0.5 * objective.features.balance * (-1.0 if objective.features.direction == "away" else 1.0)
-        weights.append(tape.Mul(tape.Exp(tape.Mul(tape.Log(tape.Max(left, _TINY)), power)), given))
+        logs.append(tape.Add(tape.Mul(tape.Log(tape.Max(left, _TINY)), power), math.log(given)))
+    most = functools.reduce(tape.Max, logs)
+    weights = [tape.Exp(tape.Sub(log, most)) for log in logs]
     length = tape.Sqrt(weighed(tape, [tape.Mul(weight, weight) for weight in weights], ()))
     parts = [tape.Mul(pulls[name], tape.Div(weight, length)) for name, weight in zip(seen.terms, weights, strict=True)]
     return weighed(tape, parts, ())
@@ -211,21 +229,27 @@ def _skip_overflow(
 
 
 def _score(
-    tape: Tape, graph: ir.Graph, seen: Seen, values: Mapping[str, ir.Value], limits: Mapping[str, ir.Value]
+    tape: Tape,
+    graph: ir.Graph,
+    nets: Nets,
+    seen: Seen,
+    values: Mapping[str, ir.Value],
+    limits: Mapping[str, ir.Value],
 ) -> tuple[ir.Value, ir.Value | None]:
     """What is least at the best δ, and whether a δ may be it at all."""
     if seen.hinge is not None:  # the shortest δ that is nearer the target
         return values["l2"], tape.LessOrEqual(seen.hinge, 0.0)
-    score: ir.Value | None = None
-    for name, distance in seen.distances.items():
-        part = tape.Div(distance, graph_input(graph, name.replace("distance", "whole"), ()))
-        score = part if score is None else tape.Add(score, part)
+    weights = nets.weights or (1.0,) * len(seen.distances)
+    parts = [
+        tape.Div(distance, graph_input(graph, name.replace("distance", "whole"), ()))
+        for name, distance in seen.distances.items()
+    ]
+    score = weighed(tape, parts, [weight / sum(weights) for weight in weights])
     inside: ir.Value | None = None
     for name, value in values.items():
         kept = tape.LessOrEqual(value, limits[name])
         inside = kept if inside is None else tape.And(inside, kept)
-    assert score is not None
-    return tape.Mul(score, seen.sign / len(seen.distances)), inside
+    return tape.Mul(score, seen.sign), inside
 
 
 def _keep_best(

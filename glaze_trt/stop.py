@@ -1,7 +1,8 @@
 """Ctrl-C, taken at the next safe place: compiled code is never left in the middle of a step.
 
 An exception thrown into a running engine would free memory that the engine still writes to. So the first Ctrl-C is
-only noted and said, and `check`, called between steps and stages, ends the run. A second one ends it at once.
+only noted and said, and whoever owns the run looks: `check`, called between steps and stages, ends it there, and a run
+of many pictures reads `asked` between two of them. A second one ends it at once.
 
 A builder of engines may be in its own code for minutes, in which Python takes no signal. So a thread listens too: it
 answers at once, and where a builder does not return within a moment, it ends the process. Lost by that are the engine
@@ -24,19 +25,32 @@ PATIENCE = 1.0
 class Stop:
     """While it is open, Ctrl-C is noted; outside the main thread, and where none is open, all is as always."""
 
-    def __init__(self, say: Callable[[str], None], leave: Callable[[], None]) -> None:
+    def __init__(
+        self, say: Callable[[str], None], leave: Callable[[], None], first: str = "stopping at the next step"
+    ) -> None:
         """Take what a person and the process are told.
 
         Args:
             say: tells the person that it was heard.
             leave: called in another thread, with the builder still busy: ends the process, and does not return.
+            first: what the first Ctrl-C will do, in words.
         """
-        self._say, self._leave = say, leave
-        self._asked = False
+        self._say, self._leave, self._first = say, leave, first
+        self._asked = 0
         self._building = False
         self._closed = threading.Event()
         self._previous: Any = None
         self._listener: _Listener | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether Ctrl-C was pressed since the start."""
+        return self._asked > 0
+
+    @property
+    def hurried(self) -> bool:
+        """Whether it was pressed again."""
+        return self._asked > 1
 
     def check(self) -> None:
         """End the run here if that was asked for.
@@ -44,9 +58,13 @@ class Stop:
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed since the start.
         """
-        self._building = False
+        self.idle()
         if self._asked:
             raise KeyboardInterrupt
+
+    def idle(self) -> None:
+        """Note that no builder is at work, whatever the last one said."""
+        self._building = False
 
     def building(self, phase: str, share: float) -> None:
         """`check` for a builder to call, which is busy from then on until it has come to a share of 1.
@@ -75,14 +93,14 @@ class Stop:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         """In the main thread, when it is next in Python code."""
-        if self._asked and not self._building:  # nothing may be raised through a builder's own frames
+        self._asked += 1
+        if self._asked > 1 and not self._building:  # nothing may be raised through a builder's own frames
             raise KeyboardInterrupt
-        self._asked = True
 
     def _heard(self, times: int) -> None:
         """In the listener's thread, at once."""
         if times == 1:
-            self._say("stopping at the next step; Ctrl-C again stops at once")
+            self._say(f"{self._first}; Ctrl-C again stops at once")
         if self._building and not self._closed.wait(PATIENCE) and self._building:
             self._leave()
 

@@ -64,12 +64,14 @@ class Target:
         style: the style's name, or None.
         percentile: where a chosen style's distance lies among all, or None.
         name: for a person.
+        aligned: whether they are the picture itself in another manner, so that each place shows what it shows there.
     """
 
     levels: tuple[Levels, ...]
     style: str | None
     percentile: float | None
     name: str
+    aligned: bool = False
 
 
 class Targets:
@@ -161,13 +163,15 @@ class Targets:
             example = self._example.astype(np.float32) / np.float32(255)
             matched = statistics.match(source.rgb, example, np.random.default_rng(self._wanted.seed))
             assert self._wanted.style_image is not None
-            return Target((picture.to_levels(matched),), None, None, f"the manner of {self._wanted.style_image.name}")
+            return Target(
+                (picture.to_levels(matched),), None, None, f"the manner of {self._wanted.style_image.name}", True
+            )
         if self._stylizer is not None:
             words = str(self._wanted.style)
-            return Target((self._stylizer(source.levels, on_step),), words, None, f'"{words}"')
+            return Target((self._stylizer(source.levels, on_step),), words, None, f'"{words}"', True)
         style, percentile = self._style(source)
         return Target(
-            (picture.to_levels(styles.apply(style, source.rgb, self._wanted.seed)),), style, percentile, style
+            (picture.to_levels(styles.apply(style, source.rgb, self._wanted.seed)),), style, percentile, style, True
         )
 
     def _style(self, source: Picture) -> tuple[str, float | None]:

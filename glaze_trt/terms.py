@@ -47,6 +47,9 @@ _C1, _C2 = 0.01**2, 0.03**2
 _LEAST = 1e-12
 """Keeps roots and quotients away from zero."""
 
+_OCTAVES = 6
+"""Of SSIMULACRA2, at most."""
+
 _NEGLIGIBLE = 0.01
 """SSIMULACRA2 has 108 weights from 0.0001 to 225; those below this move a score by under 0.01 and are left out."""
 
@@ -154,7 +157,7 @@ def structure(t: Tape, delta: ir.Value, reference: Mapping[str, ir.Value]) -> ir
 def visibility_reference(t: Tape, x: ir.Value) -> Named:
     """XYB of the original per octave, with local means and variances."""
     named: Named = {}
-    for octave, linear in enumerate(_octaves(t, _linear(t, x), 6)):
+    for octave, linear in enumerate(_octaves(t, _linear(t, x), _OCTAVES)):
         a = _xyb(t, linear)
         mean = _blur(t, a)
         named |= {
@@ -165,14 +168,21 @@ def visibility_reference(t: Tape, x: ir.Value) -> Named:
     return named
 
 
-def visibility(t: Tape, x: ir.Value, reference: Mapping[str, ir.Value]) -> ir.Value:
+def visibility(t: Tape, x: ir.Value, reference: Mapping[str, ir.Value], first: int = 0) -> ir.Value:
     """SSIMULACRA2's error e of a picture against the original: its score is 100 − 10·e^0.6276.
 
     After libjxl's definition (Sneyers, 2022), by the weights of the `ssimulacra2` package: per octave and XYB
     channel the mean and the 4-norm of an SSIM error, of added edges and of lost detail.
+
+    Args:
+        t: the tape.
+        x: the picture, (1, 3, H, W) in [0,1].
+        reference: what `visibility_reference` says of the original.
+        first: the octave of a larger picture that this one is; what is seen in that one's finer octaves is not counted.
     """
-    octaves = sum(name.startswith("visibility_xyb_") for name in reference)
-    table = weights[: 3 * octaves * 6].reshape(3, octaves, 2, 3)
+    octaves = min(sum(name.startswith("visibility_xyb_") for name in reference), _OCTAVES - first)
+    # the package numbers its weights by the octaves that a small picture has
+    table = weights[: 3 * (first + octaves) * 6].reshape(3, first + octaves, 2, 3)[:, first:]
     total: ir.Value | None = None
     for octave, linear in enumerate(_octaves(t, _linear(t, x), octaves)):
         used = table[:, octave]

@@ -17,7 +17,7 @@ from glaze_trt.objective import Update
 Named = dict[str, ir.Value]
 
 _EPSILON = 1e-8
-"""ε of Adam and Adadelta."""
+"""ε of Adam; Adadelta's is `Update.damping`."""
 
 _LEAST_RMS = 1e-12
 """Keeps a gradient that is zero from being divided by zero."""
@@ -93,7 +93,8 @@ def _adadelta(
 ) -> tuple[ir.Value, Named]:
     """Zeiler, arXiv 1212.5701; `momentum` holds the running mean of squared moves.
 
-    The gradient is divided by its RMS first, which changes nothing but the units of ε.
+    The gradient is divided by its RMS first, so that ε means the same for every loss. The running means then weigh all
+    steps alike, where Adadelta's own weigh those with larger gradients more.
     """
     size = t.Sqrt(t.ReduceMean(t.Mul(gradient, gradient), [0, 1, 2, 3], keepdims=0))
     gradient = t.Div(gradient, t.Add(size, _LEAST_RMS))

@@ -1,11 +1,11 @@
 """What the extractor is shown in the loop: the picture as ordinary handling would leave it, a different way each step.
 
-    jpeg      compressed (see `glaze_trt.jpeg`)
-    resize    scaled down and back
-    crop      a few pixels cut off, scaled back
-    blur      by a Gaussian
-    noise     Gaussian, other in every step
-    light     brighter or darker
+    jpeg        compressed (see `glaze_trt.jpeg`)
+    resize      scaled down and back
+    crop        a few pixels cut off, scaled back
+    blur        by a Gaussian
+    noise       Gaussian, other in every step
+    brightness  brighter or darker; only for the preset that was published with it
 
 Expectation over transformations (Athalye et al., ICML 2018), one sample a step: a draw picks its turn in a fixed round
 in which the untouched picture has one too. Everything is a function of the picture, the draw and the seed, with static
@@ -106,6 +106,9 @@ ROUND: Mapping[str, tuple[str, ...]] = {
     "brightness": ("brighter", "darker"),
 }
 """The views of each name in one round. What costs most of the untouched progress and is least asked for has least."""
+
+MULTIPLE = 8
+"""Height and width of what is shown are multiples of this: JPEG has such blocks, and noise is made in pairs."""
 
 NAMES = ("jpeg", "resize", "crop", "blur", "noise")
 """What a cloak can be asked to outlast."""

@@ -16,7 +16,7 @@ from export.distill.pictures import to_levels
 from export.distill.students import TinyEncoder, encoder_entry
 from export.distill.training import autocast
 
-_ENTRY_WEIGHT = 0.2  # of the features where the student's front meets the teacher's stages
+_ENTRY_WEIGHT = 0.2  # of the features at stride 4
 _ATTACK_STEPS = 3
 
 
@@ -24,7 +24,7 @@ class EncoderTask:
     """Distil TAESD's encoder."""
 
     port = package.ENCODER
-    source = "distilled from TAESD's encoder (Ollin Boer Bohan), whose stages at strides 4 and 8 it began from"
+    source = "distilled from TAESD's encoder (Ollin Boer Bohan), whose deeper stages it began from"
 
     def __init__(self, teacher: nn.Sequential, perceptual: nn.Module) -> None:
         """Take TAESD's encoder and the LPIPS network that keeps held-out cloaks within their budget."""
@@ -50,7 +50,7 @@ class EncoderTask:
         assert isinstance(student, TinyEncoder)
         image, wanted_entry, wanted = lesson
         entry = student.front(image)
-        found = student.deep(entry)
+        found = student.rest(entry)
         error: Tensor = (entry.float() - wanted_entry.float()).square().mean() / wanted_entry.float().square().mean()
         return functional.smooth_l1_loss(found.float(), wanted.float(), beta=0.2) + _ENTRY_WEIGHT * error
 

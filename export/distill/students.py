@@ -1,9 +1,9 @@
 """The three networks that are shipped: their shapes, and which stages they borrow from their teachers.
 
-TAESD spends nine tenths of its work at full and half resolution. The students of its encoder and decoder keep
-the teacher's own stages at strides 4 and 8 as a starting point, and replace what lies above by a thin front
-or tail. The perceptual student keeps six of SqueezeNet's eight modules and one small one of its own. No normalisation
-layers anywhere: every backend runs convolutions and ReLU well, in both directions.
+TAESD spends nine tenths of its work at full and half resolution. The students of its encoder and decoder begin from
+the teacher's own deeper stages, and replace what lies above by one convolution or a thin tail. The perceptual student
+keeps six of SqueezeNet's eight modules and has one small one of its own. No normalisation layers anywhere: every
+backend runs convolutions and ReLU well, in both directions.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from torchvision.models.squeezenet import Fire
 
 from export.distill.teachers import WIDTH, LpipsSqueeze, taesd_decoder, taesd_encoder
 
-_ENCODER_LENT = 7
-"""First layer of TAESD's encoder that the student keeps: the blocks at stride 4."""
+_ENCODER_LENT = 5
+"""First layer of TAESD's encoder that the student keeps: the last block at stride 2."""
+
+_ENTRY = 7
+"""The layer of TAESD's encoder before which its features are compared: the first block at stride 4."""
 
 _DECODER_LENT = 11
 """How many layers of TAESD's decoder the student keeps: up to the blocks at stride 4."""
@@ -48,29 +51,38 @@ class ThinBlock(nn.Module):
 
 
 class TinyEncoder(nn.Module):
-    """RGB in [0,1] (B, 3, H, W) -> SD 1.x scaled latent (B, 4, H/8, W/8)."""
+    """RGB in [0,1] (B, 3, H, W) -> SD 1.x scaled latent (B, 4, H/8, W/8).
 
-    def __init__(self, teacher: nn.Sequential | None = None, width: int = 32, depth: int = 2) -> None:
+    One convolution stands for all that the teacher does at full resolution, and for two of its three blocks at
+    stride 2. After 150 steps on the same crops, with the third of these blocks kept more of the latents of held-out
+    pictures is explained (R^2 0.72) than with thin blocks of 32 or 48 channels in its place (0.69, 0.70).
+    """
+
+    def __init__(self, teacher: nn.Sequential | None = None) -> None:
         super().__init__()
-        self.front = nn.Sequential(
-            nn.Conv2d(3, width, 6, stride=2, padding=2),  # 6: whole 2x2 cells and one more on each side
-            nn.ReLU(),
-            *(ThinBlock(width) for _ in range(depth)),
-            nn.Conv2d(width, WIDTH, 3, stride=2, padding=1),
-        )
+        self.first = nn.Conv2d(3, WIDTH, 6, stride=2, padding=2)  # 6: whole 2x2 cells and one more on each side
         lender = taesd_encoder() if teacher is None else teacher
         self.deep = copy.deepcopy(lender[_ENCODER_LENT:]).requires_grad_(True)
 
+    def front(self, image: Tensor) -> Tensor:
+        """Features (B, 64, H/4, W/4) where they meet the teacher's; see `encoder_entry`."""
+        entry: Tensor = self.deep[: _ENTRY - _ENCODER_LENT](functional.relu(self.first(image)))
+        return entry
+
+    def rest(self, entry: Tensor) -> Tensor:
+        """The latent of such features."""
+        latent: Tensor = self.deep[_ENTRY - _ENCODER_LENT :](entry)
+        return latent
+
     def forward(self, image: Tensor) -> Tensor:
         """Encode a picture."""
-        latent: Tensor = self.deep(self.front(image))
-        return latent
+        return self.rest(self.front(image))
 
 
 def encoder_entry(teacher: nn.Sequential, image: Tensor) -> tuple[Tensor, Tensor]:
-    """The teacher's features where the student's front must meet them (B, 64, H/4, W/4), and its latent."""
-    entry = teacher[:_ENCODER_LENT](image)
-    return entry, teacher[_ENCODER_LENT:](entry)
+    """The teacher's features where the student's must meet them (B, 64, H/4, W/4), and its latent."""
+    entry = teacher[:_ENTRY](image)
+    return entry, teacher[_ENTRY:](entry)
 
 
 class TinyDecoder(nn.Module):

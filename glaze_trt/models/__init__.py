@@ -82,6 +82,14 @@ class Manifest:
     """Whether activations stay below 65504, where fp16 ends. Those of SDXL's VAE do not."""
     demonstration: bool = False
     """True for the built-in models: a cloak made on them does not protect against the real encoder."""
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    """Of the built-in models: what training measured, and under `cloaks` what `python -m bench.builtin` did."""
+
+    @property
+    def cloaks(self) -> Mapping[str, Any]:
+        """What is known of cloaks made with a built-in model; empty where nothing was measured."""
+        found = self.measured.get("cloaks", {})
+        return found if isinstance(found, dict) else {}
 
     @classmethod
     def parse(cls, text: str) -> Manifest:

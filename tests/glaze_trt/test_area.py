@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from glaze_trt import area
+from engine.tape import OPSET, Tape
+from glaze_trt import area, styles
 from glaze_trt.cloak import Cloaker, make_objective
 from glaze_trt.errors import PictureError, UsageError
+from glaze_trt.evaluate import Lpips, ssimulacra2
+from glaze_trt.result import to_levels
+from glaze_trt.ssim import ssim
 from tests.glaze_trt.embedding import embed, embed_raw, embedding
 from tests.glaze_trt.scene import face, waves
 
@@ -46,6 +51,36 @@ def test_a_mask_of_16_bits_is_its_grey(tmp_path: Path) -> None:
     grey[:10], grey[10:20] = 0, 65535
     found, _ = area.of(PICTURE, drawn(tmp_path, grey), (), faces=False)
     np.testing.assert_allclose(found, grey / 65535, atol=0.005)
+
+
+def test_a_mask_lies_as_a_viewer_shows_it(tmp_path: Path) -> None:
+    grey = np.zeros((48, 64), np.uint8)
+    grey[:12, :20] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3  # turned by half
+    path = tmp_path / "turned.png"
+    Image.fromarray(grey).save(path, exif=exif)
+    found, _ = area.of(PICTURE, path, (), faces=False)
+    np.testing.assert_array_equal(found, grey[::-1, ::-1] / np.float32(255))
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale", "suffix"), [(np.int32, 255, "tif"), (np.int32, 65535, "tif"), (np.float32, 1, "tif")]
+)
+def test_a_mask_of_any_depth_is_its_grey(kind: type, scale: int, suffix: str, tmp_path: Path) -> None:
+    wanted = np.zeros((48, 64))
+    wanted[:, 20:40], wanted[:, 40:] = 0.5, 1
+    path = tmp_path / f"mask.{suffix}"
+    Image.fromarray((wanted * scale).astype(kind)).save(path)
+    found, _ = area.of(PICTURE, path, (), faces=False)
+    np.testing.assert_allclose(found, wanted, atol=0.005)
+
+
+def test_what_is_transparent_in_a_mask_is_black(tmp_path: Path) -> None:
+    colours = np.full((48, 64, 4), 255, np.uint8)
+    colours[:, :30, 3], colours[:, 30:40, 3] = 0, 128
+    found, _ = area.of(PICTURE, drawn(tmp_path, colours), (), faces=False)
+    np.testing.assert_allclose(found, colours[..., 3] / 255, atol=1e-6)
 
 
 def test_regions_are_white_and_cut_to_the_picture() -> None:
@@ -144,6 +179,94 @@ def test_an_embedding_of_every_box_moves(tmp_path: Path) -> None:
         assert shift > 0.1
     with pytest.raises(PictureError, match="the box 64,0,5,5 lies outside the picture"):
         Cloaker(str(path), objective=objective)(PICTURE, boxes=[(64, 0, 5, 5)])
+
+
+def test_a_budget_is_that_of_the_part_that_may_change() -> None:
+    """A small region of a large picture may not be spoilt because the rest of it stays."""
+    picture, region = waves(96, 128), (40, 30, 32, 32)
+    mask = np.zeros((96, 128), np.float32)
+    mask[30:62, 40:72] = 1
+    cloaker = Cloaker(objective=make_objective(steps=10), engine_name="onnxruntime")
+    report = (result := cloaker(picture, target=waves(96, 128, seed=5), mask=mask)).report
+    x, y, w, h = (region[0] - 5, region[1] - 5, 42, 42)
+    before, after = (np.ascontiguousarray(each[y : y + h, x : x + w]) for each in (picture, result.rgb))
+    scores = ssimulacra2(before, after), ssimulacra2(picture, result.rgb)
+    assert min(scores) == pytest.approx(report.ssimulacra2, abs=1e-6)
+    assert 70 <= report.ssimulacra2 < 75
+    assert Lpips(cloaker.perceptual, before)(after) == pytest.approx(report.lpips, rel=1e-3)
+    assert report.lpips <= 0.05
+    assert report.progress > 0.01
+    assert any("LPIPS and SSIM are of the part that may change, at 35,25,42,42;" in note for note in report.notes)
+    change = np.abs(result.rgb.astype(int) - picture).max(2)
+    assert not change[mask == 0].any()
+
+
+def test_fawkes_keeps_its_dssim_in_the_face(tmp_path: Path) -> None:
+    picture, (x, y, w, h) = waves(96, 96), (20, 30, 32, 32)
+    mask = np.zeros((96, 96), np.float32)
+    mask[y : y + h, x : x + w] = 1
+    objective = make_objective(preset="fawkes", steps=20)
+    cloaker = Cloaker(str(embedding(tmp_path)), objective=objective, engine_name="onnxruntime")
+    result = cloaker(picture, mask=mask, boxes=[(x, y, w, h)])
+    part = slice(y - 5, y + h + 5), slice(x - 5, x + w + 5)
+    assert 0.004 < (1 - ssim(picture[part], result.rgb[part])) / 2 <= 0.012
+    assert result.report.progress > 0.1
+
+
+@pytest.mark.parametrize(
+    ("used", "wanted"),
+    [
+        (np.s_[20:40, 10:30], (5, 15, 30, 30)),
+        (np.s_[0:1, 0:1], (0, 0, 16, 16)),
+        (np.s_[47:48, 63:64], (48, 32, 16, 16)),
+        (np.s_[20:21, 30:31], (22, 12, 16, 16)),
+        (np.s_[:, 3:40], (0, 0, 45, 48)),
+        (np.s_[:, :], None),
+    ],
+)
+def test_the_part_is_what_may_change_with_a_margin(
+    used: tuple[slice, slice], wanted: tuple[int, ...] | None, cloaker: Cloaker
+) -> None:
+    mask = np.full((48, 64), 0.01)  # less than half a level of 24, so nothing
+    mask[used] = 1
+    assert cloaker.window(mask) == wanted
+    assert cloaker.window(None) is None
+
+
+def test_boxes_that_nothing_would_look_at(tmp_path: Path, cloaker: Cloaker) -> None:
+    with pytest.raises(UsageError, match="tiny takes pictures of any size, so it would see all of the picture"):
+        cloaker(PICTURE, boxes=[(4, 4, 30, 30)])
+    graph = ir.Graph(inputs=[], outputs=[], nodes=[], opset_imports={"": OPSET}, name="free")
+    shape = ir.Shape((1, 3, "height", "width"))
+    graph.inputs.append(ir.Value(name="face", shape=shape, type=ir.TensorType(ir.DataType.FLOAT)))
+    tape = Tape(graph)
+    result = tape.ReduceMean(tape.Conv(graph.inputs[0], np.ones((4, 3, 8, 8), np.float32), strides=[8, 8]), [2, 3])
+    result.name = "embedding"
+    graph.outputs.append(result)
+    path = tmp_path / "free.onnx"
+    ir.save(ir.Model(graph, ir_version=10), path)
+    mixed = Cloaker(["tiny", str(path), str(embedding(tmp_path))], objective=make_objective(steps=1))
+    with pytest.raises(UsageError, match="free takes pictures of any size, .* one fixed height and width"):
+        mixed(PICTURE, boxes=[(4, 4, 30, 30)])
+
+
+def test_a_style_of_the_picture_is_seen_through_the_box_of_it_and_a_picture_given_is_not(tmp_path: Path) -> None:
+    path, box = embedding(tmp_path), (10, 6, 30, 36)
+    cloaker = Cloaker(str(path), objective=make_objective(steps=3), engine_name="onnxruntime")
+    styled = to_levels(styles.apply(styles.DEFAULT, PICTURE.astype(np.float32) / 255, 0))
+    before = embed_raw(path, PICTURE, box)
+
+    def told(goal: np.ndarray, after: np.ndarray) -> float:
+        return float(1 - np.linalg.norm(embed_raw(path, after, box) - goal) / np.linalg.norm(before - goal))
+
+    made, aligned, given = (
+        cloaker(PICTURE, boxes=[box], **wanted)
+        for wanted in ({}, {"target": styled, "aligned": True}, {"target": styled})
+    )
+    np.testing.assert_array_equal(made.rgb, aligned.rgb)
+    assert made.report.progress == pytest.approx(told(embed_raw(path, styled, box), made.rgb), abs=0.05)
+    assert given.report.progress == pytest.approx(told(embed_raw(path, styled), given.rgb), abs=0.05)
+    assert not np.array_equal(made.rgb, given.rgb)
 
 
 def test_without_a_box_an_embedding_sees_the_whole_picture_and_no_mirrored_edge(tmp_path: Path) -> None:

@@ -6,16 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from glaze_trt import models, presets
+import engine
+import glaze_trt
+from glaze_trt import models, presets, styles
 from glaze_trt.cloak import Cloaker, make_objective
 from glaze_trt.errors import PictureError, UsageError
 from glaze_trt.network import Network
 from glaze_trt.objective import Budget, Objective, Search
-from glaze_trt.result import CloakResult
+from glaze_trt.result import CloakResult, to_levels
 from glaze_trt.ssim import ssim
 from glaze_trt.styles.pattern import pattern
 from tests.glaze_trt.embedding import embed, embedding
@@ -72,13 +75,14 @@ def test_bounds_directions_and_starts_are_those_published() -> None:
         "nightshade": [],
         "photoguard": [],
         "mist": [],
-        "fawkes": [("dssim", "doubling", 0.012, 100.0)],
+        "fawkes": [("dssim", "doubling", 0.012, 1e6)],
         "lowkey": [("lpips", "penalty", 0.0, 0.05)],
         "face-off": [("l2", "penalty", 0.0, 1.0)],
         "foggysight": [("l2", "penalty", 0.0, 1e-6)],
     }
-    starts = {name: found[name].start for name in ("glaze-paper", "mist", "lowkey", "face-off")}
-    assert starts == pytest.approx({"glaze-paper": 0.025, "mist": 16 / 255, "lowkey": 0.005 * HALF, "face-off": 0.0})
+    starts = {"glaze-paper": 0.025, "mist": 16 / 255, "lowkey": 0.005 * HALF, "face-off": 0.0}
+    starts |= {"nightshade": 0.0, "photoguard": 0.06 * HALF}
+    assert {name: found[name].start for name in starts} == pytest.approx(starts)
     fawkes, face_off = found["fawkes"], found["face-off"]
     assert (fawkes.steps, fawkes.budget.dssim, fawkes.budget.linf) == (75, 0.012, 15 / 255)
     assert face_off.search is not None
@@ -248,11 +252,80 @@ def test_foggysight_turns_the_embedding_to_the_mean_of_others(face: Path) -> Non
     assert 16 < largest(result.rgb) <= 31
 
 
-@pytest.mark.parametrize("name", ["nightshade", "mist", "face-off", "foggysight"])
-def test_a_direction_with_a_target_takes_a_style_where_none_is_given(name: str, face: Path) -> None:
-    """The library's default, as of the command line; `Targets` asks for more."""
-    result = cloaked(make_objective(preset=name, steps=2), face)
-    assert result.rgb.shape == PICTURE.shape
+def test_without_a_target_a_preset_moves_toward_what_it_brings(face: Path) -> None:
+    """As the command line does: a pattern, a style, or a word that a target is needed."""
+    given = {
+        "mist": pattern(*SIZE),
+        "nightshade": to_levels(styles.apply(styles.DEFAULT, PICTURE / np.float32(255), 0)),
+    }
+    for name, target in given.items():
+        objective = make_objective(preset=name, steps=2)
+        np.testing.assert_array_equal(cloaked(objective).rgb, cloaked(objective, target=target).rgb)
+    for name in ("face-off", "foggysight"):
+        with pytest.raises(UsageError, match="moves a face toward other people's: give them as target"):
+            glaze_trt.cloak(PICTURE, preset=name, model=str(face), steps=2)
+
+
+@pytest.mark.parametrize(("name", "where"), [("photoguard", "to zero"), ("fawkes", "away"), ("lowkey", "away")])
+def test_a_target_that_is_not_needed_is_refused(name: str, where: str) -> None:
+    for given in ({"target": OTHER}, {"style": "mosaic"}):
+        with pytest.raises(UsageError, match=f"{name} moves a picture {where}.* leave {next(iter(given))} out"):
+            glaze_trt.cloak(PICTURE, preset=name, steps=2, **given)
+
+
+def test_the_papers_weight_is_for_latents_before_the_factor_of_their_space(face: Path) -> None:
+    """At the same weight of LPIPS, features count 1 / 0.18215² of what the same network without a space has."""
+    squares = {}
+    for unscaled in (False, True):
+        paper = make_objective(preset="glaze-paper", steps=1)
+        objective = replace(paper, features=replace(paper.features, unscaled=unscaled))
+        encoder = Cloaker("tiny", objective=objective).encoders[0]
+        for space in ("sd1", "sdxl", None):
+            model = replace(encoder.model, manifest=replace(encoder.model.manifest, latent_space=space))
+            cloaker = Cloaker("tiny", objective=objective)
+            cloaker.encoders = (Network(model, "onnxruntime"),)
+            _, step = cloaker.graphs((1, 3, 16, 16), scaled=False)
+            squares[unscaled, space] = _feature_gradient(step)
+    assert squares[True, None] == squares[False, "sd1"] == squares[False, "sdxl"]
+    assert squares[True, "sd1"] / squares[False, "sd1"] == pytest.approx(1 / 0.18215**2, rel=1e-3)
+    assert squares[True, "sdxl"] / squares[False, "sdxl"] == pytest.approx(1 / 0.13025**2, rel=1e-3)
+
+
+def _feature_gradient(step: ir.Model) -> float:
+    """Adam's first moment after one step, where LPIPS has no say: a tenth of the gradient's length."""
+    program = engine.compile(step, "onnxruntime", "fp32")
+    rng = np.random.default_rng(0)
+    feeds = {
+        str(value.name): rng.uniform(0.3, 0.7, [int(side) for side in value.shape]).astype(np.float32)
+        for value in step.graph.inputs
+    }
+    feeds |= {name: np.zeros_like(feeds[name]) for name in ("delta", "momentum", "second", "step", "weight_lpips")}
+    feeds["pull"] = np.ones_like(feeds["pull"])
+    return float(np.linalg.norm(program(feeds)["next_momentum"]))
+
+
+@pytest.mark.parametrize("size", [(41, 53), (8, 9)])
+def test_foggysight_takes_pictures_of_any_size(face: Path, size: tuple[int, int]) -> None:
+    cloaker = Cloaker(str(face), objective=make_objective(preset="foggysight", steps=12), engine_name="onnxruntime")
+    result = cloaker(waves(*size), target=OTHER)
+    assert result.rgb.shape == (*size, 3)
+    assert result.report.progress > 0
+
+
+def test_a_robust_cloak_for_a_face_embedding_takes_pictures_of_any_size(face: Path) -> None:
+    objective = make_objective(steps=12, robust=["jpeg", "noise"])
+    result = Cloaker(str(face), objective=objective, engine_name="onnxruntime")(waves(41, 53), target=OTHER)
+    assert result.rgb.shape == (41, 53, 3)
+    assert result.report.progress > 0.03
+
+
+def test_a_search_is_not_judged_through_views() -> None:
+    with pytest.raises(UsageError, match=r"face-off .* judged on the untouched picture.*--robust"):
+        make_objective(preset="face-off", robust=["jpeg"])
+
+
+def test_fawkes_delta_is_not_stretched(face: Path) -> None:
+    assert cloaked(make_objective(preset="fawkes", steps=2), face).report.scale <= 1.0
 
 
 def test_targets_of_another_size_suit_only_embeddings() -> None:

@@ -52,3 +52,34 @@ def test_the_sheet_is_saved_whole(tmp_path: Path) -> None:
     with Image.open(tmp_path / "sheet.png") as read:
         np.testing.assert_array_equal(np.asarray(read), np.asarray(sheet))
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_a_budget_of_dssim_is_a_fact() -> None:
+    made = {"progress": 0.4, "model": "tiny", "ssim": 0.98, "psnr": None, "budget": {"dssim": 0.012, "linf": 15 / 255}}
+    found = {fact.label: (fact.value, fact.remark) for fact in report.facts(made | {"linf": 15 / 255})}
+    assert found["DSSIM"] == ("0.0100", "at most 0.012")
+    assert found["Largest change"] == ("15 / 255", "at most 15 / 255")
+    assert found["PSNR"] == ("identical", "")
+    assert "SSIMULACRA2" not in found
+    assert "DSSIM" not in {fact.label for fact in report.facts(made | {"budget": {"dssim": None}})}
+
+
+def test_of_a_large_picture_the_model_is_shown_the_part_that_changed_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "MODEL_SIDE", 64)
+    before = scene(96, 128)
+    after = before.copy()
+    after[70:90, 10:30] += 5
+    encoder = Network(models.find("tiny", "encoder"))
+    seen = report.model_views(encoder, report.Views(before, after, before))
+    assert seen is not None
+    assert seen.box is not None
+    x, y, width, height = seen.box
+    assert (width, height) == (64, 48)
+    assert x <= 10
+    assert x + width >= 30
+    assert y <= 70
+    assert y + height >= 90
+    part = (slice(y, y + height), slice(x, x + width))
+    alone = report.model_views(encoder, report.Views(*(np.ascontiguousarray(p[part]) for p in (before, after, before))))
+    assert alone is not None
+    np.testing.assert_array_equal(alone.after, seen.after)

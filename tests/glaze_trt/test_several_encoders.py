@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+import glaze_trt
 from engine.tape import OPSET, Tape
 from glaze_trt import models
 from glaze_trt.cloak import Cloaker, make_objective
@@ -89,6 +90,35 @@ def test_presets_that_take_a_weighted_sum_move_both(tmp_path: Path) -> None:
         target = None if name == "photoguard" else TARGET
         report = Cloaker(["tiny", str(path)], objective=objective, engine_name="onnxruntime")(PICTURE, target=target)
         assert min(report.report.progresses.values()) > 0.01, name
+
+
+def test_weights_order_what_encoders_are_given(tmp_path: Path) -> None:
+    path = coarse(tmp_path)
+    picture, target = waves(48, 72), waves(48, 72, seed=5)
+    seconds = []
+    for weights in ((1, 10), (1, 1), (10, 1)):
+        cloaker = Cloaker(
+            ["tiny", str(path)], objective=make_objective(steps=10), engine_name="onnxruntime", weights=weights
+        )
+        seconds.append(cloaker(picture, target=target).report.progresses["coarse"])
+    assert seconds[0] > seconds[1] > seconds[2]
+    assert seconds[0] > seconds[2] + 0.02
+
+
+def test_an_embedding_of_several_boxes_counts_once(tmp_path: Path) -> None:
+    face, box = embedding(tmp_path), (4, 4, 30, 30)
+    cloaker = Cloaker(["tiny", str(face)], objective=make_objective("high", steps=8), engine_name="onnxruntime")
+    one, three = (cloaker(PICTURE, target=TARGET, boxes=boxes).report for boxes in ([box], [box] * 3))
+    assert three.progresses["tiny"] == pytest.approx(one.progresses["tiny"], rel=0.1)
+
+
+@pytest.mark.parametrize("weights", [(1,), (1, 2, 3), (0, 1), (1, -1), (1, float("nan")), (1, float("inf"))])
+def test_weights_that_do_not_fit(weights: tuple[float, ...], tmp_path: Path) -> None:
+    names = ["tiny", str(embedding(tmp_path))]
+    with pytest.raises(UsageError, match="2 encoders need as many finite weights above 0"):
+        Cloaker(names, weights=weights)
+    with pytest.raises(UsageError, match="2 encoders need as many finite weights above 0"):
+        glaze_trt.cloak(PICTURE, model=names, weights=weights)
 
 
 def test_two_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,289 @@
+"""A large picture's way: reduced octaves of it first, then tiles of it at full size, inside one budget.
+
+Each octave begins with the change found on the ones before it, which it must leave as it is, and may use up a larger
+part of the visible error of the full-size picture. SSIMULACRA2 weighs coarse changes most, so what the loop sees of a
+reduced picture is weighed as that octave of the large one. In the end the tiles' part is made as strong as the measures
+of the whole picture allow. Only a few copies of the picture are held at once, none of them in floating point but the
+tiles' change, in float16.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from engine.runtime.select import BACKENDS
+from glaze_trt import octaves, pooled, ssimulacra, tiles, window
+from glaze_trt.aim import Aim
+from glaze_trt.evaluate import linf
+from glaze_trt.length import Costs, longest
+from glaze_trt.loop import Run
+from glaze_trt.objective import Objective, visible_error, visible_score
+from glaze_trt.result import CloakReport, Levels, StepInfo
+from glaze_trt.ssim import ssim
+from glaze_trt.subject import Array, Engines, OnStep, Subject
+from glaze_trt.tiles import Tiling
+
+MakeEngines = Callable[[tuple[int, int], int], Engines]
+"""What runs for pictures of (height, width) that are an octave of a larger one."""
+
+_APART = 1.5
+"""A reduction that is not this much smaller than the next is left out."""
+
+_NARROWEST = 32
+"""Pixels of a reduction's shorter side, below which it is left out."""
+
+_CLEAN = 0.6
+"""Of the structural limit, on reductions: slow drifts of hue, which SSIMULACRA2 takes lightly, are seen first here."""
+
+_SEEN = 4
+"""A change made on a reduction is judged on the picture at this many times its size: finer octaves do not see it."""
+
+_LONGEST = 1.25
+"""How much stronger the tiles' part may be in the end than each tile alone allows."""
+
+_TRIES = 4
+"""Of strengths."""
+
+_SIDE, _SIDE_ON_GPU = 512, 1024
+_ON_GPU = frozenset(backend.name for backend in BACKENDS if backend.needs_gpu)
+
+
+@dataclass(frozen=True)
+class _Octave:
+    """A reduction of the picture that was cloaked, how networks take it, and the encoders' aims there."""
+
+    size: tuple[int, int]
+    grown: Callable[[Levels], Array]
+    aims: tuple[Aim, ...]
+
+
+class Large:
+    """One large picture's way."""
+
+    def __init__(self, objective: Objective, engines: MakeEngines, subject: Subject, tiling: Tiling) -> None:
+        """Take the picture; nothing is optimised yet.
+
+        Args:
+            objective: what is optimised.
+            engines: compiled when they are first asked for.
+            subject: the picture, targets of its size, and where it may change.
+            tiling: how the picture is cut.
+        """
+        self._objective, self._engines, self._subject, self._tiling = objective, engines, subject, tiling
+        self._size = (subject.original.shape[0], subject.original.shape[1])
+        self._cap = np.float32(np.floor(objective.budget.linf * 255 + 1e-3) / 255)
+        self._coarse = coarse_sides(self._size, tiling)
+        self._plan = tiles.plan(self._size, tiling.side or self._side(), tiling)
+        self._tile_steps = max(1, round(tiling.steps * objective.steps))
+        self._used = [part for part in self._plan if subject.mask is None or subject.mask[part].any()]
+        self._done, self._base = 0, np.zeros((1, 1, 3), np.float32)
+
+    def __call__(self, seed: int, on_step: OnStep | None) -> tuple[Levels, CloakReport]:
+        """All octaves and tiles; the (H, W, 3) uint8 picture and what it was made with."""
+        seen = [self._octave(number, seed, on_step) for number in range(len(self._coarse))]
+        fine, aims, engines = self._tiles(seed, on_step)
+        scale, costs = self._fitted(fine, engines)
+        levels = self._levels(fine, scale)
+        ways = [
+            {aim.name: aim.progress(aim.distance(engines.grown(levels[part]))) for aim in mine}
+            for part, mine in zip(self._used, aims, strict=True)
+        ]
+        progresses = {name: float(np.mean([way[name] for way in ways])) for name in ways[0]}
+        return levels, CloakReport(
+            engine=engines.step.engine,
+            device=engines.step.device,
+            precision=engines.step.precision,
+            preset=self._objective.name,
+            steps=self._objective.steps,
+            scale=scale,
+            progress=float(np.mean(list(progresses.values()))),
+            progresses=progresses,
+            lpips=costs.lpips,
+            linf=linf(self._subject.original, levels),
+            ssimulacra2=costs.ssimulacra2,
+            budget=self._objective.budget,
+            seconds={},
+            notes=tuple(engines.step.notes),
+            tiles=len(self._plan),
+            progress_at={str(max(octave.size)): self._progress_at(octave, levels) for octave in seen},
+        )
+
+    def _side(self) -> int:
+        """Of a tile, by what runs the first reduction."""
+        if not self._coarse:
+            return _SIDE
+        step = self._engines(octaves.reduced_size(self._size, self._coarse[0]), self._number(0)).step
+        return _SIDE_ON_GPU if step.engine in _ON_GPU else _SIDE
+
+    def _number(self, index: int) -> int:
+        """The octave of the picture that a reduction is, about."""
+        return min(round(math.log2(max(self._size) / self._coarse[index])), ssimulacra.OCTAVES - 1)
+
+    def _octave(self, number: int, seed: int, on_step: OnStep | None) -> _Octave:
+        """Adds to the base what is found on one reduction."""
+        side, share, cap = self._coarse[number], self._tiling.share[number], self._tiling.cap[number]
+        size = octaves.reduced_size(self._size, side)
+        original, targets = (
+            octaves.reduced(self._subject.original, size),
+            tuple(octaves.reduced(target, size) for target in self._subject.targets),
+        )
+        mask = self._subject.mask
+        mask = None if mask is None else octaves.averaged(mask, size)
+        objective = _shared(self._objective, share, cap, self._number(number))
+        engines = self._engines(size, self._number(number))
+        base = octaves.resampled(self._base, size)
+        hold = octaves.holding(base, side / self._coarse[number - 1]) if number else None
+        judge = _Reduced(self._subject.original, side)
+        run = Run(objective, engines, Subject(original, targets, mask, base, hold, judge.score))
+        delta, begin = run.delta([seed, number], self._teller(on_step, self._objective.steps))
+        finer = (delta if hold is None else hold(delta)) - base
+        scale = 1.0
+        if objective.finish == "fit":
+            limit = _limit(objective, mask)
+
+            def measure(scale: float) -> Costs:
+                change = np.clip(base + np.float32(scale) * finer, -limit, limit)
+                costs = run.costs(octaves.added(original, change))
+                return replace(costs, ssimulacra2=min(costs.ssimulacra2, judge.score(change)))
+
+            scale, _ = longest(measure, objective.budget, begin)
+        self._base = base + np.float32(scale) * finer
+        self._done += self._objective.steps
+        return _Octave(size, engines.grown, run.aims)
+
+    def _tiles(self, seed: int, on_step: OnStep | None) -> tuple[NDArray[np.float16], list[tuple[Aim, ...]], Engines]:
+        """The tiles' own part of the change, (H, W, 3), with every tile's aims."""
+        subject, plan = self._subject, self._plan
+        engines = self._engines(plan.tile, 0)
+        objective = replace(self._objective, steps=self._tile_steps)
+        factor = max(self._size) / self._coarse[-1] if self._coarse else 1.0
+        fine = np.zeros((*self._size, 3), np.float16)
+        aims = []
+        for index, part in enumerate(self._used):
+            base, before = self._based(part), fine[part].astype(np.float32)
+            hold = octaves.holding(base, factor) if self._coarse else None
+            mask = None if subject.mask is None else subject.mask[part]
+            original, targets = subject.original[part], tuple(target[part] for target in subject.targets)
+            run = Run(objective, engines, Subject(original, targets, mask, base + before, hold))
+            delta, begin = run.delta([seed, len(self._coarse), index], self._teller(on_step, self._tile_steps))
+            finer = (delta if hold is None else hold(delta)) - base
+            if objective.finish == "fit":
+                finer = finer * np.float32(_strength(run, original, base, finer, _limit(objective, mask), begin))
+            fine[part] = tiles.join(before, finer, plan.fades(*part))
+            aims.append(run.aims)
+            self._done += self._tile_steps
+        return fine, aims, engines
+
+    def _fitted(self, fine: NDArray[np.float16], engines: Engines) -> tuple[float, Costs]:
+        """How strong the tiles' part is, and what the whole picture then costs."""
+        budget = self._objective.budget
+        measured = window.around(self._subject.mask, budget.linf, engines.perceptual)
+        original = np.ascontiguousarray(window.cut(self._subject.original, measured))
+        size = (original.shape[0], original.shape[1])
+        plan = self._plan if measured is None else tiles.plan(size, max(self._plan.tile), self._tiling)
+        lpips = pooled.Lpips(engines.perceptual, original, plan)
+
+        def measure(scale: float) -> Costs:
+            whole = self._levels(fine, scale)
+            levels = np.ascontiguousarray(window.cut(whole, measured))
+            dssim = (1 - ssim(original, levels)) / 2 if budget.dssim is not None else 0.0
+            return Costs(lpips(levels), window.ssimulacra2(self._subject.original, whole, measured), dssim)
+
+        if self._objective.finish == "last":
+            return 1.0, measure(1.0)
+        scale, costs = longest(measure, budget, 1.0, tries=_TRIES, limit=_LONGEST)
+        if scale > 0:
+            return scale, costs
+        found = self._base
+
+        def without_tiles(scale: float) -> Costs:
+            self._base = np.float32(scale) * found
+            return measure(0.0)
+
+        kept, costs = longest(without_tiles, budget, 1.0, tries=_TRIES, limit=1.0)
+        self._base = np.float32(kept) * found
+        return 0.0, costs
+
+    def _levels(self, fine: NDArray[np.float16], scale: float) -> Levels:
+        """The picture with the base and a multiple of the tiles' part, made in bands of rows."""
+        levels = np.empty_like(self._subject.original)
+        for top in range(0, self._size[0], 256):
+            part = slice(top, min(top + 256, self._size[0])), slice(0, self._size[1])
+            limit = self._cap if self._subject.mask is None else self._cap * self._subject.mask[part][..., None]
+            change = self._based(part) + np.float32(scale) * fine[part].astype(np.float32)
+            levels[part] = octaves.added(self._subject.original[part], np.clip(change, -limit, limit))
+        return levels
+
+    def _based(self, part: tuple[slice, slice]) -> Array:
+        """The octaves' change in a part of the picture."""
+        return octaves.resampled(self._base, self._size, part=part)
+
+    def _progress_at(self, octave: _Octave, levels: Levels) -> float:
+        grown = octave.grown(octaves.reduced(levels, octave.size))
+        return float(np.mean([aim.progress(aim.distance(grown)) for aim in octave.aims]))
+
+    def _teller(self, on_step: OnStep | None, steps: int) -> OnStep | None:
+        if on_step is None:
+            return None
+        tell = on_step
+        total = len(self._coarse) * self._objective.steps + len(self._used) * self._tile_steps
+        return lambda info: tell(StepInfo(self._done + min(info.step, steps), total, info.progress, info.lpips))
+
+
+class _Reduced:
+    """Judges changes made on a reduction by the SSIMULACRA2 of the full-size picture, without its finest octaves."""
+
+    def __init__(self, original: Levels, side: int) -> None:
+        self._first = 0
+        while self._first < ssimulacra.OCTAVES - 1 and max(original.shape) >= 2 ** (self._first + 1) * _SEEN * side:
+            self._first += 1
+        self._original = np.asarray(Image.fromarray(original).reduce(2**self._first))
+
+    def score(self, change: Array) -> float:
+        size = self._original.shape[0], self._original.shape[1]
+        return ssimulacra.score(
+            self._original, octaves.added(self._original, octaves.resampled(change, size)), first=self._first
+        )
+
+
+def coarse_sides(size: Sequence[int], tiling: Tiling) -> tuple[int, ...]:
+    """The longer sides of the reductions that a picture of (height, width) is cloaked at first."""
+    return tuple(
+        side
+        for side in tiling.coarse
+        if max(size) >= _APART * side and min(octaves.reduced_size(size, side)) >= _NARROWEST
+    )
+
+
+def _shared(objective: Objective, share: float, cap: float, octave: int) -> Objective:
+    """An objective that may use a part of the budget, for an octave of the picture that has the budget."""
+    whole = objective.budget
+    budget = replace(
+        whole,
+        linf=max(cap * whole.linf, min(1 / 255, whole.linf)),
+        ssimulacra2=None if whole.ssimulacra2 is None else visible_score(share * visible_error(whole.ssimulacra2)),
+        dssim=None if whole.dssim is None else share * whole.dssim,
+    )
+    part = replace(objective, budget=budget).of_octave(octave)
+    bounds = (replace(b, limit=_CLEAN * b.limit) if b.measure == "structure" else b for b in part.bounds)
+    return replace(part, constraints=tuple(bounds))
+
+
+def _strength(run: Run, original: Levels, base: Array, finer: Array, limit: Array, begin: float) -> float:
+    """How strong a tile's own change may be beside the base."""
+
+    def measure(scale: float) -> Costs:
+        return run.costs(octaves.added(original, np.clip(base + np.float32(scale) * finer, -limit, limit)))
+
+    return longest(measure, run.budget, min(max(begin, 0.5), 2.0), tries=_TRIES)[0]
+
+
+def _limit(objective: Objective, mask: Array | None) -> Array:
+    cap = np.float32(np.floor(objective.budget.linf * 255 + 1e-3) / 255)
+    return np.full((1, 1, 1), cap) if mask is None else cap * mask[..., None]
