@@ -12,8 +12,10 @@ Exits 1 where a check fails. The JSON goes to bench/results/folder.json, or wher
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
+import os
 import random
 import signal
 import statistics
@@ -54,13 +56,13 @@ cli.main()
 """The command, which notes every picture that goes into the loop."""
 
 ONE_BY_ONE = """
-import functools
 from glaze_trt import cli, run
 
-def alone(made):
-    return lambda *given, overlapped, **others: made(*given, overlapped=False, **others)
+def alone(of, *given, overlapped, before, **others):
+    before(of, *given, overlapped=False, **others)
 
-run.Pipeline, run.Stages = alone(run.Pipeline), alone(run.Stages)
+for part in (run.Pipeline, run.Stages):
+    part.__init__ = lambda of, *given, before=part.__init__, **others: alone(of, *given, before=before, **others)
 cli.main()
 """
 """The command without overlap."""
@@ -88,8 +90,16 @@ def lines(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines(keepends=True)[1:] if line.endswith("\n")]
 
 
-def killed_twice(folder: Path, out: Path, given: Sequence[str], log: Path, seed: int) -> list[int]:
-    """Run, kill, go on, kill, go on to the end; lines of the manifest at the kills."""
+def resident(process: subprocess.Popen[bytes]) -> float:
+    """Memory of a process in MB; 0 where the system does not tell."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return 0.0
+
+
+def killed_twice(folder: Path, out: Path, given: Sequence[str], log: Path, seed: int) -> tuple[list[int], list[float]]:
+    """Run, kill, go on, kill, go on to the end; the manifest's lines at the kills, and MB early and late in the end."""
     rng = random.Random(seed)
     count = len(list(folder.iterdir()))
     order = [sys.executable, "-c", COUNTED, str(log), "cloak", str(folder), "-o", str(out), *given]
@@ -103,8 +113,14 @@ def killed_twice(folder: Path, out: Path, given: Sequence[str], log: Path, seed:
         running.wait()
         at.append(len(lines(out)))
         print(f"killed after {at[-1]} lines", file=sys.stderr, flush=True)
-    subprocess.run([*order, "--resume"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-    return at
+    running = subprocess.Popen([*order, "--resume"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    memory: list[float] = []
+    while running.poll() is None:
+        time.sleep(0.2)
+        if len(lines(out)) >= at[-1] + 5:  # engines are compiled, and all stages have been at work
+            memory.append(resident(running))
+    fifth = max(1, len(memory) // 5)
+    return at, [max(memory[:fifth], default=0.0), max(memory[-fifth:], default=0.0)]
 
 
 def checked(folder: Path, out: Path, log: Path, bad: int, kills: int) -> dict[str, Any]:
@@ -185,7 +201,7 @@ def main() -> int:
         place = Path(text)
         pictures(place / "art", options.count, options.bad, options.side)
         out, log = place / "out", place / "looped"
-        kills = killed_twice(place / "art", out, given, log, options.seed)
+        kills, memory = killed_twice(place / "art", out, given, log, options.seed)
         kept = checked(place / "art", out, log, options.bad, len(kills))
         found = rates(place, given, options)
     title = f"{options.side}², {options.steps} steps, {detect().name}, {cores()} cores"
@@ -196,6 +212,7 @@ def main() -> int:
         table.add_row(name, "yes" if holds else "NO")
     table.add_row("pictures done, failed", f"{kept['done']}, {kept['failed']}")
     table.add_row("sent through the loop again", str(kept["looped_again"]))
+    table.add_row("memory early and late in the last run, MB", f"{memory[0]:.0f}, {memory[1]:.0f}")
     speed = Table(title=f"Pictures a minute, start and all, median of {options.heats}; {title}")
     speed.add_column("way")
     speed.add_column("pictures", justify="right")
@@ -209,7 +226,7 @@ def main() -> int:
         Console().print(each_table)
     if options.json:
         asked = {name: getattr(options, name) for name in ("count", "bad", "side", "steps", "timed", "singles", "seed")}
-        document = {**machine(cores()), **asked, "killed_after": kills, **kept, "a_minute": found}
+        document = {**machine(cores()), **asked, "killed_after": kills, "megabytes": memory, **kept, "a_minute": found}
         options.json.write_text(json.dumps(document, indent=2) + "\n")
     return 0 if all(kept["checks"].values()) else 1
 

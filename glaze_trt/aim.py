@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glaze_trt.errors import PictureError
+from glaze_trt.errors import ModelError, PictureError
 from glaze_trt.network import Levels, Network
 from glaze_trt.objective import Features
 
@@ -61,8 +61,9 @@ class Aim:
 
         Raises:
             PictureError: a direction that needs a target has none.
+            ModelError: the extractor's features are not finite.
         """
-        own = _feature(net, features, image)
+        own = _finite(net, _feature(net, features, image))
         if features.direction not in ("toward", "between"):
             return cls(net, features, own, None, float(np.mean(np.square(own))))
         if not targets:
@@ -72,7 +73,7 @@ class Aim:
             goals = [_unit(features, whole(target)["latent"]) for target in targets]
         else:
             goals = [_feature(net, features, grown(target)) for target in targets]
-        goal = np.asarray(np.mean(goals, axis=0), np.float32)
+        goal = np.asarray(np.mean([_finite(net, each) for each in goals], axis=0), np.float32)
         return cls(net, features, own, goal, float(np.mean(np.square(own - goal))))
 
     @property
@@ -92,6 +93,14 @@ class Aim:
             return 0.0
         part = float(np.sqrt(max(distance, 0.0) / self.whole))
         return part if self.features.direction == "away" else 1.0 - part
+
+
+def _finite(net: Network, feature: Array) -> Array:
+    if not np.isfinite(feature).all():
+        raise ModelError(
+            f"{net.model.name} gives infinite values for this picture in fp32 already; choose another model"
+        )
+    return feature
 
 
 def _feature(net: Network, features: Features, image: Array) -> Array:

@@ -37,7 +37,7 @@ def of(
         UsageError: a region lies outside the picture.
     """
     height, width = levels.shape[:2]
-    boxes = tuple(_cut(box, width, height) for box in regions)
+    boxes = tuple(dict.fromkeys(_cut(box, width, height) for box in regions))
     if faces and not boxes:
         boxes = tuple(detector.find(levels))
         if not boxes:

@@ -14,6 +14,7 @@ from glaze_trt import area, console, presets, run, styles, views
 from glaze_trt.cli_options import EngineName, EngineOption, Perceptual, Precision
 from glaze_trt.console import Debug, Json, failing_clearly
 from glaze_trt.errors import UsageError
+from glaze_trt.order import Order
 from glaze_trt.plan import Wishes
 from glaze_trt.progress import Bar
 from glaze_trt.settings import Settings
@@ -45,7 +46,7 @@ class Frames(StrEnum):
     all = "all"
 
 
-_ADDRESS = re.compile(r"auto|local|(ray://)?[\w.-]+:\d+")
+_ADDRESS = re.compile(r"auto|local|[\w.-]+:\d+")
 
 
 class _Cloak(TyperCommand):
@@ -180,9 +181,9 @@ def cloak(
             raise UsageError(f"the preset {preset} acts on a face embedding: give one by --extractor FILE.onnx")
         if ray is not None and device is not None:
             raise UsageError("--device chooses one GPU of this machine; on a cluster Ray chooses, so leave it out")
-        order = run.Order(
+        order = Order(
             images=tuple(images),
-            wishes=Wishes(output, sheet, pages=frames is Frames.all),
+            wishes=Wishes(output, sheet, pages=frames is Frames.all, reads=settings.reads()),
             recursive=recursive,
             manifest=manifest,
             resume=resume,

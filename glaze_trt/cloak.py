@@ -183,11 +183,24 @@ class Cloaker:
         seed: int = 0,
         on_step: OnStep | None = None,
         aligned: bool = False,
+        close: Sequence[Levels] = (),
     ) -> CloakResult:
-        """Cloaks one picture; see `cloak`. `aligned`: the target given is the picture itself in a style."""
+        """Cloaks one picture; see `cloak`.
+
+        Args:
+            picture: see `cloak`, as all that is not named here.
+            target: see there.
+            style: see there.
+            mask: see there.
+            boxes: see there.
+            seed: see there.
+            on_step: see there.
+            aligned: whether the target given is the picture itself in a style; extractors then see its boxes too.
+            close: the targets as extractors of one fixed size see them, cut to faces; as all others, if none.
+        """
         original = to_levels(picture)
         goals, made = self._targets(original, target, style, seed)
-        subject = Subject(original, goals, _checked(mask, original), aligned=made or aligned)
+        subject = Subject(original, goals, _checked(mask, original), aligned=made or aligned, close=tuple(close))
         boxes = _inside(boxes, original)
         self._refuse_unseen(boxes)
         while True:
@@ -433,7 +446,7 @@ def _checked(mask: Mask | None, original: Levels) -> Array | None:
 
 
 def _inside(boxes: Sequence[Box], original: Levels) -> tuple[Box, ...]:
-    """Boxes as tuples, cut to the picture."""
+    """Boxes as tuples, cut to the picture, each once."""
     height, width = original.shape[:2]
     found = []
     for box in boxes:
@@ -443,7 +456,7 @@ def _inside(boxes: Sequence[Box], original: Levels) -> tuple[Box, ...]:
                 "the box {},{},{},{} lies outside the picture, which is {} x {}".format(*box, width, height)
             )
         found.append(part)
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def _size(levels: Levels) -> str:

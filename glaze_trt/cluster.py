@@ -8,29 +8,26 @@ actor that dies is started again and its picture tried again, a few times. Needs
 from __future__ import annotations
 
 import json
-import logging
-import os
-import socket
-import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from engine import errors as engine_errors
-from glaze_trt import errors, jobs
+from glaze_trt import errors, jobs, ray_session
 from glaze_trt.console import one_line
 from glaze_trt.errors import GlazeError, UsageError
+from glaze_trt.handover import Room
+from glaze_trt.identity import Identity
 from glaze_trt.parts import Part
-from glaze_trt.pipeline import MEGAPIXELS, Failure, Room
+from glaze_trt.pipeline import MEGAPIXELS, Failure
 from glaze_trt.plan import Job
-from glaze_trt.run_manifest import Identity
 from glaze_trt.settings import Settings
-from glaze_trt.stages import Finished, Stages
+from glaze_trt.shots import Finished
+from glaze_trt.stages import Stages
 
 CORES = 4
 """Of an actor on processors, where a machine has as many: more of them help one picture less than the next picture."""
@@ -40,18 +37,6 @@ TRIES = 3
 
 _AT_ONCE = 3
 """Pictures that an actor has under way, one in each stage."""
-
-_POLL = 0.5
-"""Seconds between two looks whether a person wants the run to stop."""
-
-_QUIET = {
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # as Ray will have it; else it warns
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to its makers unasked
-}
-
-_PATIENCE = 10.0
-"""Seconds for a cluster to take a connection."""
 
 Told = Mapping[str, Any]
 
@@ -77,8 +62,8 @@ def run(
     Raises:
         UsageError: Ray is not installed, or there is no such cluster.
     """
-    ray = _ray()
-    with _connected(ray, address):
+    ray = ray_session.find()
+    with ray_session.connected(ray, address):
         import ray.data as data
 
         size, cpus, gpus = _shape(ray, len(work))
@@ -99,7 +84,7 @@ def run(
             num_gpus=gpus or None,
         )
         known = {job.name: job for job in work}
-        with _watched(lambda: ray.get(course.stop.remote()), stopped):
+        with ray_session.watched(lambda: ray.get(course.stop.remote()), stopped):
             for row in done.iter_rows():
                 told = json.loads(str(row["told"]))
                 job = known.pop(told["name"], None)
@@ -186,92 +171,6 @@ class _Worker:
         assert finished.identity is not None
         files = [asdict(file) | {"path": str(file.path)} for file in finished.files]
         return {"made": finished.made, "files": files, "identity": asdict(finished.identity)}
-
-
-def _ray() -> Any:
-    try:
-        import ray
-        import ray.data  # noqa: F401
-    except ImportError as error:
-        raise UsageError(f"--ray needs {error.name}: pip install 'glaze-trt[ray]'") from error
-    return ray
-
-
-@contextmanager
-def _connected(ray: Any, address: str) -> Iterator[None]:
-    """A connection that ends with the run, unless there was one before."""
-    own = not ray.is_initialized()
-    if own:
-        _check_listening(address)
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
-        try:
-            with _without_stderr():  # what it says there of its own settings is for nobody
-                ray.init(address=address or None, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(f"--ray {address}: no such cluster ({' '.join(str(error).split())[:200]})") from error
-    from ray.data import DataContext
-
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    logger = logging.getLogger("ray.data")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if own:
-            ray.shutdown()
-
-
-def _check_listening(address: str) -> None:
-    """Ray itself would try for minutes.
-
-    Raises:
-        UsageError: nobody is there.
-    """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdecimal():
-        try:
-            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
-        except (OSError, OverflowError) as error:
-            raise UsageError(f"--ray {address}: no cluster can be reached there ({error})") from error
-
-
-@contextmanager
-def _without_stderr() -> Iterator[None]:
-    """Of compiled code too."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-@contextmanager
-def _watched(stop: Callable[[], None], stopped: Callable[[], bool]) -> Iterator[None]:
-    """Pass a person's wish to stop on, while this thread waits for results."""
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(_POLL):
-            if stopped():
-                with suppress(Exception):
-                    stop()
-                return
-
-    thread = threading.Thread(target=watch, name="stop", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _shape(ray: Any, pictures: int) -> tuple[int, int, int]:

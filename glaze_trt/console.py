@@ -21,7 +21,7 @@ from engine.errors import EngineError
 from glaze_trt.errors import GlazeError
 
 if TYPE_CHECKING:
-    from glaze_trt.run import Tally
+    from glaze_trt.order import Tally
 
 INTERRUPTED = 130
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glaze_trt import ssimulacra
+from glaze_trt import pooled, ssimulacra, tiles
 from glaze_trt.aim import Aim
 from glaze_trt.errors import PictureError
 from glaze_trt.network import Network, padded
@@ -69,6 +69,7 @@ class Judge:
         features: Features | None = None,
         window: Box | None = None,
         aligned: bool = False,
+        close: Sequence[Levels] = (),
     ) -> None:
         """Take the original.
 
@@ -81,13 +82,17 @@ class Judge:
             window: the part (x, y, width, height) of which LPIPS, SSIM and PSNR are, and SSIMULACRA2 too where it is
                 lower than that of the whole picture; all of it, if None.
             aligned: whether targets are the picture itself in a style, see `Aim.of`.
+            close: targets as encoders of one fixed size see them; none where all see the same.
 
         Raises:
             PictureError: a target differs in size, or there is none and the direction needs one.
         """
         self._before, self._window = before, window
-        self._lpips = None if perceptual is None else Lpips(perceptual, self._within(before))
-        self._ways = [Progress(encoder, before, targets, features, aligned=aligned) for encoder in encoders]
+        self._lpips = None if perceptual is None else _lpips(perceptual, self._within(before))
+        self._ways = [
+            _progress(net, before, close if close and net.model.manifest.size else targets, features, aligned, window)
+            for net in encoders
+        ]
 
     def __call__(self, after: Levels) -> Measures:
         """Measure a picture, (H, W, 3) uint8.
@@ -182,6 +187,29 @@ class Progress:
 
     def _grown(self, levels: Levels) -> NDArray[np.float32]:
         return padded(levels, self._net.model.manifest)
+
+
+def _lpips(net: Network, reference: Levels) -> Lpips | pooled.Lpips:
+    """In one piece, or in tiles where the picture is large."""
+    plan = tiles.cut(reference.shape)
+    return Lpips(net, reference) if plan is None else pooled.Lpips(net, reference, plan)
+
+
+def _progress(
+    net: Network,
+    before: Levels,
+    targets: Sequence[Levels],
+    features: Features | None,
+    aligned: bool,
+    window: Box | None,
+) -> Progress | pooled.Progress:
+    """The same; a network of one fixed size sees all of any picture."""
+    plan = tiles.cut(before.shape)
+    if plan is None or net.model.manifest.size is not None:
+        return Progress(net, before, targets, features, aligned=aligned)
+    for target in targets:
+        _same_size(before, target, "target")
+    return pooled.Progress(net, before, targets, features, plan, window)
 
 
 def _mean(ways: Mapping[str, float]) -> float:

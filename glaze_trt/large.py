@@ -50,7 +50,7 @@ _LONGEST = 1.25
 _TRIES = 4
 """Of strengths."""
 
-_SIDE, _SIDE_ON_GPU = 512, 1024
+_SIDE_ON_GPU = 1024
 _ON_GPU = frozenset(backend.name for backend in BACKENDS if backend.needs_gpu)
 
 
@@ -117,9 +117,9 @@ class Large:
     def _side(self) -> int:
         """Of a tile, by what runs the first reduction."""
         if not self._coarse:
-            return _SIDE
+            return tiles.SIDE
         step = self._engines(octaves.reduced_size(self._size, self._coarse[0]), self._number(0)).step
-        return _SIDE_ON_GPU if step.engine in _ON_GPU else _SIDE
+        return _SIDE_ON_GPU if step.engine in _ON_GPU else tiles.SIDE
 
     def _number(self, index: int) -> int:
         """The octave of the picture that a reduction is, about."""
@@ -166,16 +166,16 @@ class Large:
         fine = np.zeros((*self._size, 3), np.float16)
         aims = []
         for index, part in enumerate(self._used):
-            base, before = self._based(part), fine[part].astype(np.float32)
+            base = self._based(part)
             hold = octaves.holding(base, factor) if self._coarse else None
             mask = None if subject.mask is None else subject.mask[part]
             original, targets = subject.original[part], tuple(target[part] for target in subject.targets)
-            run = Run(objective, engines, Subject(original, targets, mask, base + before, hold))
+            run = Run(objective, engines, Subject(original, targets, mask, base, hold))
             delta, begin = run.delta([seed, len(self._coarse), index], self._teller(on_step, self._tile_steps))
             finer = (delta if hold is None else hold(delta)) - base
             if objective.finish == "fit":
                 finer = finer * np.float32(_strength(run, original, base, finer, _limit(objective, mask), begin))
-            fine[part] = tiles.join(before, finer, plan.fades(*part))
+            fine[part] = tiles.join(fine[part].astype(np.float32), finer, plan.fades(*part))
             aims.append(run.aims)
             self._done += self._tile_steps
         return fine, aims, engines

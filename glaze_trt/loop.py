@@ -54,7 +54,7 @@ class Run:
         self._given, self._hold, self._score = subject.given, subject.hold, subject.score
         self._image = engines.grown(subject.original)
         self._aims = tuple(
-            Aim.of(net, objective.features, self._image, subject.targets, engines.grown, subject.aligned)
+            Aim.of(net, objective.features, self._image, subject.seen_by(net), engines.grown, subject.aligned)
             for net in engines.encoders
         )
         self._weights = engines.weights or (1 / len(self._aims),) * len(self._aims)

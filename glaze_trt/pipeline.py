@@ -16,18 +16,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
+from glaze_trt.handover import Room, Slot
 from glaze_trt.plan import Job
-from glaze_trt.stages import Finished, Moved, Shot
+from glaze_trt.shots import Finished, Moved, Shot
 
 MEGAPIXELS = 24
 """What may be in the pipeline at once, beyond one picture."""
 
 _LEAVING = 3.0
 """Seconds that stages get to come to an end in a hurry."""
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ class Pipeline:
         """
         self._work, self._overlapped = work, overlapped
         self._stopped, self._hurried, self._leave = stopped, hurried, leave
-        self._ready: _Slot[Shot | Failure] = _Slot()
-        self._moved: _Slot[Moved | Failure] = _Slot()
+        self._ready: Slot[Shot | Failure] = Slot()
+        self._moved: Slot[Moved | Failure] = Slot()
         self._room = Room(MEGAPIXELS * 1_000_000)
         self._broken: deque[str] = deque(maxlen=16)  # pictures with frames that may still be under way
         self._fatal: BaseException | None = None
@@ -246,77 +245,3 @@ class Pipeline:
     def _join(self, seconds: float | None = None) -> None:
         for thread in self._threads:
             thread.join(seconds)
-
-
-class _Slot(Generic[Item]):
-    """One place between two threads."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._items: list[Item] = []
-        self._closed = self._abandoned = False
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether nothing will be taken any more."""
-        return self._abandoned
-
-    def put(self, item: Item) -> bool:
-        """Wait for the place to be free; False where nobody will take it any more."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._items or self._abandoned)
-            if not self._abandoned:
-                self._items.append(item)
-                self._changed.notify_all()
-            return not self._abandoned
-
-    def get(self) -> Item | None:
-        """Wait for what comes next; None where nothing will."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._items or self._closed or self._abandoned)
-            item = self._items.pop() if self._items and not self._abandoned else None
-            self._changed.notify_all()
-            return item
-
-    def close(self) -> None:
-        """Say that nothing more will come."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    def abandon(self) -> None:
-        """Say that nothing will be taken any more."""
-        with self._changed:
-            self._abandoned = True
-            self._changed.notify_all()
-
-
-class Room:
-    """How many pixels may be under way."""
-
-    def __init__(self, limit: int) -> None:
-        self._changed = threading.Condition()
-        self._limit = limit
-        self._inside: dict[str, int] = {}
-        self._open = False
-
-    def enter(self, job: Job, pixels: int) -> bool:
-        """Wait until a picture fits in, or is alone; False where the run ends."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._open or not self._inside or sum(self._inside.values()) + pixels <= self._limit
-            )
-            self._inside[job.name] = pixels
-            return not self._open
-
-    def leave(self, job: Job) -> None:
-        """Make room."""
-        with self._changed:
-            self._inside.pop(job.name, None)
-            self._changed.notify_all()
-
-    def open(self) -> None:
-        """Let nobody wait any more."""
-        with self._changed:
-            self._open = True
-            self._changed.notify_all()

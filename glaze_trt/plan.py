@@ -51,11 +51,13 @@ class Wishes:
             beside each.
         sheet: a file for one picture's contact sheet, or a folder for several.
         pages: whether TIFFs stay TIFFs, which alone hold several pages.
+        reads: files that a run reads beside its pictures (a mask, targets, models), and folders of such.
     """
 
     output: str | None = None
     sheet: str | None = None
     pages: bool = False
+    reads: tuple[Path, ...] = ()
 
 
 def plan(inputs: Inputs, wishes: Wishes, known: Mapping[str, Path] | None = None) -> list[Job]:
@@ -92,6 +94,7 @@ def plan(inputs: Inputs, wishes: Wishes, known: Mapping[str, Path] | None = None
         Job(found.path, to, sheet_to, found.name) for found, to, sheet_to in zip(pictures, outputs, sheets, strict=True)
     ]
     _refuse_collisions(jobs)
+    _refuse_replacing(jobs, wishes.reads)
     return jobs
 
 
@@ -183,6 +186,19 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
             other = sources.get(real)
             if other is not None and other != job.input:
                 raise UsageError(f"the result of {job.input} would overwrite the input {other}; choose another folder")
+
+
+def _refuse_replacing(jobs: Sequence[Job], reads: Sequence[Path]) -> None:
+    """Results in place of what the run reads; --overwrite is for results."""
+    real = {os.path.realpath(path): path for path in reads}
+    for job in jobs:
+        for result in filter(None, (job.output, job.sheet)):
+            place = os.path.realpath(result)
+            read = real.get(place)
+            if read is None and not result.stem.endswith(OURS) and os.path.exists(place):
+                read = real.get(os.path.dirname(place))
+            if read is not None:
+                raise UsageError(f"{result}: would replace what this run reads ({read}); choose another name")
 
 
 def refuse_outputs(job: Job, source: Picture, overwrite: bool) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from glaze_trt.aim import Aim
 from glaze_trt.network import Network, padded
 from glaze_trt.objective import Features
+from glaze_trt.sight import Box
 from glaze_trt.tiles import Plan
 
 Levels = NDArray[np.uint8]
@@ -52,19 +53,35 @@ class Progress:
     """How far an encoder's features of a picture's tiles have gone; see `Aim.progress`."""
 
     def __init__(
-        self, encoder: Network, before: Levels, targets: Sequence[Levels], features: Features | None, plan: Plan
+        self,
+        encoder: Network,
+        before: Levels,
+        targets: Sequence[Levels],
+        features: Features | None,
+        plan: Plan,
+        window: Box | None = None,
     ) -> None:
-        """Encode every tile of the original and of the targets, (H, W, 3) uint8 each."""
-        self._net, self._plan = encoder, plan
+        """Encode every tile of the original and of the targets, (H, W, 3) uint8 each.
+
+        Args:
+            encoder: it takes pictures of any size.
+            before: the original.
+            targets: of the same size.
+            features: what is done with the features; moved toward the targets, if None.
+            plan: the tiles.
+            window: the part, (x, y, width, height), that may change; tiles beside it do not count.
+        """
+        self._net = encoder
+        self._parts = [part for part in plan if window is None or _meets(part, window)]
         self._aims = [
             Aim.of(
                 encoder,
                 features or Features(),
-                self._grown(before[tile]),
-                [target[tile] for target in targets],
+                self._grown(before[part]),
+                [target[part] for target in targets],
                 self._grown,
             )
-            for tile in plan
+            for part in self._parts
         ]
 
     @property
@@ -76,12 +93,18 @@ class Progress:
         """The progress of a picture, the mean over its tiles."""
         ways = [
             aim.progress(aim.distance(self._grown(levels[tile])))
-            for aim, tile in zip(self._aims, self._plan, strict=True)
+            for aim, tile in zip(self._aims, self._parts, strict=True)
         ]
         return float(np.mean(ways))
 
     def _grown(self, levels: Levels) -> Array:
         return padded(levels, self._net.model.manifest)
+
+
+def _meets(part: tuple[slice, slice], window: Box) -> bool:
+    x, y, w, h = window
+    rows, columns = part
+    return bool(rows.start < y + h and y < rows.stop and columns.start < x + w and x < columns.stop)
 
 
 def _counted(positions: int, size: int, tile: slice, core: slice) -> NDArray[np.intp]:

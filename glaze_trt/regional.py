@@ -74,7 +74,7 @@ def cloak(
 
     measured = window.around(subject.mask, objective.budget.linf, made.perceptual)
     before = np.ascontiguousarray(window.cut(original, measured))
-    lpips = pooled.Lpips(made.perceptual, before, tiles.plan((before.shape[0], before.shape[1]), _SIDE))
+    lpips = pooled.Lpips(made.perceptual, before, tiles.plan((before.shape[0], before.shape[1]), tiles.SIDE))
 
     def measure(scale: float) -> Costs:
         whole = levels(scale)
@@ -99,9 +99,6 @@ def cloak(
         ssimulacra2=costs.ssimulacra2,
     )
 
-
-_SIDE = 512
-"""Of the tiles in which LPIPS is measured."""
 
 _TRIES = 4
 """Of strengths."""

@@ -8,22 +8,23 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from glaze_trt import folder, jobs, parts, picture, plan
+from glaze_trt import folder, jobs, parts, picture, plan, ray_session
 from glaze_trt.console import one_line
 from glaze_trt.errors import GlazeError, OutputError, UsageError
+from glaze_trt.order import Order, Tally
 from glaze_trt.pipeline import Failure, Pipeline
 from glaze_trt.plan import Job
 from glaze_trt.progress import Bar
 from glaze_trt.result import Levels, StepInfo
 from glaze_trt.run_manifest import NAME, RunManifest
 from glaze_trt.settings import Settings
-from glaze_trt.stages import Finished, Moved, Shot, Stages
+from glaze_trt.shots import Finished, Moved, Shot
+from glaze_trt.stages import Stages
 from glaze_trt.stop import Stop
 
 if TYPE_CHECKING:
@@ -34,62 +35,6 @@ _SETTLE = 30.0
 
 _NAMED = 20
 """Failures that a tally of a folder names; all are in the manifest."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What was asked for, beside what changes a picture.
-
-    Attributes:
-        images: files, folders and patterns.
-        wishes: where results go.
-        recursive: whether to look into folders below a folder.
-        manifest: the manifest; None for the one in the output folder, where a folder or a pattern is cloaked.
-        resume: go on with a run that has ended.
-        report: folder of a page, or None.
-        ray: address of a cluster, "" for whatever Ray finds or starts, or None for this process.
-    """
-
-    images: tuple[Path, ...]
-    wishes: plan.Wishes
-    recursive: bool = False
-    manifest: Path | None = None
-    resume: bool = False
-    report: Path | None = None
-    ray: str | None = None
-
-
-@dataclass
-class Tally:
-    """How a run went.
-
-    Attributes:
-        tree: whether a folder or a pattern was cloaked.
-        pictures: found in all.
-        cloaked: done by this run.
-        failed: not done.
-        earlier: done by the run that this one goes on with.
-        passed_over: files that were not taken, by suffix.
-        failures: the input and the reason; the first ones, for a tree.
-        note: what must be said of the models.
-        interrupted: whether a person stopped it.
-        manifest: where it is, or None.
-        page: the page that shows the results, or None.
-        seconds: since the first picture was begun.
-    """
-
-    tree: bool = False
-    pictures: int = 0
-    cloaked: int = 0
-    failed: int = 0
-    earlier: int = 0
-    passed_over: Counter[str] = field(default_factory=Counter)
-    failures: list[dict[str, str]] = field(default_factory=list)
-    note: str | None = None
-    interrupted: bool = False
-    manifest: Path | None = None
-    page: Path | None = None
-    seconds: float = 0.0
 
 
 class Screen(Protocol):
@@ -109,6 +54,8 @@ def run(order: Order, settings: Settings, screen: Screen) -> Tally:
         GlazeError: something that was asked for is not there or cannot be; what is wrong with single pictures is told.
         BackendError: there is no such GPU.
     """
+    if order.ray is not None:
+        ray_session.find()
     own = [Path(place) for place in (order.wishes.output, order.wishes.sheet) if place and plan.is_folder(place)]
     own += [order.report] if order.report is not None else []
     inputs = folder.find(order.images, recursive=order.recursive, apart=own)
@@ -163,6 +110,8 @@ class _Course:
             page=order.report is not None,
         )
         tally.note = jobs.demonstration_note(stages.cloaker)
+        if order.report is not None:
+            self._page = opened.enter_context(self._open_page(order.report, told, len(planned)))
         if place is not None:
             output = os.path.relpath(str(order.wishes.output), place.parent) if inputs.tree else None
             manifest = RunManifest(
@@ -177,8 +126,6 @@ class _Course:
             if inputs.tree:
                 planned = plan.plan(inputs, order.wishes, self._known(planned))
         plan.make_folders(planned, inputs, order.wishes)
-        if order.report is not None:
-            self._page = opened.enter_context(self._open_page(order.report, told, len(planned)))
         places = {path.parent for job in planned for path in (job.output, job.sheet) if path is not None}
         opened.callback(parts.sweep, places, stages.run)
         self._todo = [job for job in map(self._left, planned) if job is not None]

@@ -11,7 +11,6 @@ loses nothing that a line tells of. The last line of a name counts. Which pictur
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import secrets
@@ -25,7 +24,8 @@ from typing import IO, Any
 
 import filelock
 
-from glaze_trt.errors import OutputError, PictureError, UsageError
+from glaze_trt.errors import OutputError, UsageError
+from glaze_trt.identity import Identity
 from glaze_trt.parts import Part, claim
 
 NAME = "manifest.jsonl"
@@ -35,38 +35,6 @@ FORMAT = 1
 
 _SHOWN = 60
 """Characters of a setting that a message shows."""
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a picture's file is known by: its size, when it was written (ns since 1970), and its contents."""
-
-    bytes: int
-    mtime_ns: int
-    sha256: str
-
-    @classmethod
-    def of(cls, path: Path) -> Identity:
-        """Of a file as it is now.
-
-        Raises:
-            PictureError: it cannot be read.
-        """
-        try:
-            state = path.stat()
-            return cls(state.st_size, state.st_mtime_ns, _sha256(path))
-        except OSError as error:
-            raise PictureError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-    def fits(self, path: Path) -> bool:
-        """Whether a file is still the same: by size and time; by its contents, where only the time differs."""
-        try:
-            state = path.stat()
-            if state.st_size != self.bytes:
-                return False
-            return state.st_mtime_ns == self.mtime_ns or _sha256(path) == self.sha256
-        except OSError:
-            return False
 
 
 @dataclass(frozen=True)
@@ -128,7 +96,8 @@ class RunManifest:
         try:
             header = self._read(say) if resume and path.is_file() else None
             self.run = str(header["run"]) if header else secrets.token_hex(4)
-            self._file = self._open(fresh=header is None)
+            self._empty = header is None
+            self._file = self._open(fresh=self._empty)
         except BaseException as error:
             self._unlock()
             if isinstance(error, OSError):
@@ -166,8 +135,11 @@ class RunManifest:
         self._write({"name": name, "status": "failed", "kind": kind, "error": error, "finished": _now()})
 
     def close(self) -> None:
-        """Let another run have it."""
+        """Let another run have it; nothing is left of a run that ended before it told of anything."""
         self._file.close()
+        if self._empty:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
         self._unlock()
 
     def __enter__(self) -> RunManifest:
@@ -233,6 +205,7 @@ class RunManifest:
     def _write(self, line: Mapping[str, Any]) -> None:
         try:
             _append(self._file, line)
+            self._empty = False
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
@@ -309,11 +282,6 @@ def _is_there(file: Part) -> bool:
         return file.path.stat().st_size == file.bytes
     except OSError:
         return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version() -> str | None:

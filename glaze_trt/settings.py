@@ -82,6 +82,15 @@ class Settings:
         }
         return plain
 
+    def reads(self) -> tuple[Path, ...]:
+        """The files that a run reads beside its pictures, and folders of such; no result may take their place."""
+        wanted = self.target
+        files = [self.mask, *wanted.images, wanted.style_image, wanted.portfolio]
+        found = [
+            path for name in (*self.models, self.perceptual) for path in (Path(name), Path(name).with_suffix(".json"))
+        ]
+        return (*(path for path in files if path is not None), *(path for path in found if path.is_file()))
+
     def absolute(self) -> Settings:
         """The same with whole paths, for a process with another working folder."""
         wanted, diffusion = self.target, self.target.diffusion

@@ -15,11 +15,9 @@ import io
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from engine import Options
@@ -27,84 +25,20 @@ from glaze_trt import area, decoding, fit, handling, jobs, parts, picture, repor
 from glaze_trt.curve import Curve
 from glaze_trt.errors import GlazeError
 from glaze_trt.evaluate import Judge
+from glaze_trt.identity import Identity
 from glaze_trt.network import Network
 from glaze_trt.objective import Objective
 from glaze_trt.parts import Part
 from glaze_trt.picture import Picture
 from glaze_trt.plan import Job, refuse_outputs
 from glaze_trt.result import Levels, StepInfo
-from glaze_trt.run_manifest import Identity
 from glaze_trt.settings import Settings
+from glaze_trt.shots import Finished, Moved, Shot
 from glaze_trt.sight import Box
-from glaze_trt.targets import Target, Targets
-
-if TYPE_CHECKING:
-    from glaze_trt.html_report import Entry
+from glaze_trt.targets import Targets
 
 Doing = Callable[[str], None]
 """Told a word or two before what takes long."""
-
-
-@dataclass(frozen=True)
-class Shot:
-    """A picture, or one frame of several, that is ready for the loop.
-
-    Attributes:
-        job: where it comes from and goes.
-        source: the picture.
-        mask: (H, W) in [0,1], where it may change; None for all of it.
-        boxes: what extractors of one fixed size look at.
-        target: what it is moved toward.
-        number: of the frame, from 0.
-        count: of frames.
-        identity: of its file; None where nobody asked.
-        seconds: that this took.
-    """
-
-    job: Job
-    source: Picture
-    mask: NDArray[np.float32] | None
-    boxes: tuple[Box, ...]
-    target: Target
-    number: int
-    count: int
-    identity: Identity | None
-    seconds: float
-
-    @property
-    def last(self) -> bool:
-        """Whether no frame of its file comes after it."""
-        return self.number == self.count - 1
-
-
-@dataclass(frozen=True)
-class Moved:
-    """A shot that has been through the loop: its levels, (H, W, 3) uint8, the loop's report, and who looked at it."""
-
-    shot: Shot
-    levels: Levels
-    report: Mapping[str, Any]
-    curve: list[dict[str, Any]]
-    encoders: tuple[Network, ...]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A picture whose result files are whole.
-
-    Attributes:
-        job: where it comes from and goes.
-        made: its report.
-        files: the cloaked picture, and then the contact sheet where one is wanted.
-        identity: of the file it was made from; None where nobody asked.
-        entry: what a page shows of it; None where there is no page.
-    """
-
-    job: Job
-    made: dict[str, Any]
-    files: tuple[Part, ...]
-    identity: Identity | None
-    entry: Entry | None
 
 
 class Stages:
@@ -206,6 +140,7 @@ class Stages:
             seed=self._settings.seed,
             on_step=told,
             aligned=shot.target.aligned,
+            close=shot.target.close,
         )
         return Moved(shot, result.rgb, result.report.as_dict(), curve.points, self.cloaker.looking(shot.boxes))
 
@@ -228,6 +163,7 @@ class Stages:
             features=cloaker.objective.features,
             window=cloaker.window(shot.mask),
             aligned=target.aligned,
+            close=target.close,
         )
         fitted = fit.within_budget(source, moved.levels, job.output, moved.report["budget"], judge)
         # Four passes of the encoders: some 3 % of a default run, measured at 96 and at 512 pixels a side.

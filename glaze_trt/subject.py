@@ -55,6 +55,7 @@ class Subject:
         score: SSIMULACRA2 of the larger picture that this one is a reduction of, with this one's (H, W, 3) δ.
         aligned: whether targets show what the picture shows in the same places, as styles made of it do: an extractor
             that looks at a box of the picture then looks at that box of them too.
+        close: targets as extractors of one fixed size see them, of any size; none where all see the same.
     """
 
     original: Levels
@@ -64,3 +65,8 @@ class Subject:
     hold: Callable[[Array], Array] | None = None
     score: Callable[[Array], float] | None = None
     aligned: bool = False
+    close: tuple[Levels, ...] = ()
+
+    def seen_by(self, net: Network) -> tuple[Levels, ...]:
+        """The targets of an extractor."""
+        return self.close if self.close and net.model.manifest.size is not None else self.targets

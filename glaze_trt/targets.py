@@ -65,6 +65,7 @@ class Target:
         percentile: where a chosen style's distance lies among all, or None.
         name: for a person.
         aligned: whether they are the picture itself in another manner, so that each place shows what it shows there.
+        close: the same as extractors of one fixed size see them, their faces; none where all see `levels`.
     """
 
     levels: tuple[Levels, ...]
@@ -72,6 +73,7 @@ class Target:
     percentile: float | None
     name: str
     aligned: bool = False
+    close: tuple[Levels, ...] = ()
 
 
 class Targets:
@@ -156,7 +158,9 @@ class Targets:
                 picture.to_levels(styles.target_from(i, size)) if sized else _face(i) if faces else i
                 for i in self._images
             )
-            return Target(tuple(fitted), None, None, ", ".join(path.name for path in self._wanted.images))
+            close = tuple(map(_face, self._images)) if sized and faces else ()
+            names = ", ".join(path.name for path in self._wanted.images)
+            return Target(tuple(fitted), None, None, names, close=close)
         if self._patterned:
             return Target((pattern(*size),), None, None, "a text pattern")
         if self._example is not None:

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 Levels = NDArray[np.uint8]
 Array = NDArray[np.float32]
 
+SIDE = 512
+"""Of a tile, where nothing asks for a larger one."""
+
 _LOCAL = 31
 """Pixels over which the energy of a change is averaged where two tiles are joined."""
 
@@ -116,6 +119,12 @@ def plan(size: tuple[int, int], side: int, tiling: Tiling | None = None) -> Plan
     tile = (min(side, size[0]), min(side, size[1]))
     tops, lefts = (_firsts(whole, part, overlap) for whole, part in zip(size, tile, strict=True))
     return Plan(size, tile, tops, lefts, tiling.edge, tiling.fade)
+
+
+def cut(size: Sequence[int]) -> Plan | None:
+    """The tiles in which a picture of (height, width) is measured; None for one that networks take in one piece."""
+    usual = Tiling()
+    return plan((size[0], size[1]), SIDE, usual) if usual.cuts(size) else None
 
 
 def join(before: Array, after: Array, fade: Array) -> Array:

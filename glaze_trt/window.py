@@ -54,7 +54,7 @@ def ssimulacra2(before: NDArray[np.uint8], after: NDArray[np.uint8], box: Box | 
     whole = score(before, after)
     if box is None:
         return whole
-    return min(whole, score(*(np.ascontiguousarray(cut(levels, box)) for levels in (before, after))))
+    return min(whole, score(np.ascontiguousarray(cut(before, box)), np.ascontiguousarray(cut(after, box))))
 
 
 def note(box: Box) -> str:

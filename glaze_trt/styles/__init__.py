@@ -6,6 +6,7 @@ manner strongly and leave the content where it is, which is what a cloak's targe
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from glaze_trt.errors import StyleError
+from glaze_trt.styles import scale
 from glaze_trt.styles.charcoal import charcoal
 from glaze_trt.styles.cubism import cubism
 from glaze_trt.styles.engraving import engraving
@@ -44,6 +46,9 @@ _STYLES: Mapping[str, Callable[[Array, np.random.Generator], Array]] = MappingPr
         "watercolour": watercolour,
     }
 )
+
+LARGEST = 2_250_000
+"""Pixels up to which a picture is painted at its own size; a larger one is painted reduced, and enlarged."""
 
 DEFAULT = "impasto"
 """The style used where neither a style nor a target picture is given."""
@@ -77,8 +82,14 @@ def apply(name: str, rgb: NDArray[np.floating], seed: int = 0) -> Array:
     Raises:
         StyleError: there is no such style.
     """
-    style = _find(name)
-    return style(np.ascontiguousarray(rgb, dtype=np.float32), np.random.default_rng(seed))
+    style, rng = _find(name), np.random.default_rng(seed)
+    image = np.ascontiguousarray(rgb, dtype=np.float32)
+    factor = math.sqrt(LARGEST / (image.shape[0] * image.shape[1]))
+    if factor >= 1:
+        return style(image, rng)
+    small = scale.resized(image, (max(1, int(image.shape[0] * factor)), max(1, int(image.shape[1] * factor))))
+    painted = scale.resized(style(small, rng), (image.shape[0], image.shape[1]))
+    return np.clip(painted, 0, 1, out=painted)
 
 
 def target_from(picture: NDArray[np.uint8], size: tuple[int, int]) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from typer.testing import CliRunner, Result
 
 from glaze_trt import handling, presets, styles
 from glaze_trt.cli import app
+from glaze_trt.faces import find
 from glaze_trt.ssim import ssim
-from tests.glaze_trt.embedding import embed, embedding
+from tests.glaze_trt.embedding import embed, embed_raw, embedding
 from tests.glaze_trt.scene import face, scene, waves
 from tests.glaze_trt.test_several_encoders import coarse
 
@@ -24,6 +26,11 @@ FAST = ("--engine", "onnxruntime")
 
 def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def said(result: Result) -> str:
+    """What was said on stderr, in one line however it was wrapped."""
+    return " ".join(result.stderr.split())
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +173,52 @@ def test_what_handling_leaves_is_told(files: Path, tmp_path: Path) -> None:
     shown = invoke(*pair).stdout
     for name, value in made["handled"].items():
         assert any(line.split() == f"after {name} {value:.3f}".split() for line in shown.splitlines())
+
+
+def test_an_extractor_beside_an_encoder_sees_the_face_of_a_target(files: Path, tmp_path: Path) -> None:
+    """Which is a part of it, drawn into a corner here, and of another size than the picture."""
+    beside = np.full((96, 160, 3), 90, np.uint8)
+    beside[:, 64:] = np.asarray(face())
+    Image.fromarray(beside).save(tmp_path / "person.png")
+    net = files / "embedding.onnx"
+    both = ["--model", "tiny", "--extractor", net, "--region", "8,4,40,40", "--target-image", tmp_path / "person.png"]
+    made = cloak(files / "art.png", tmp_path / "a.png", *both, "--steps", 8)
+    x, y, w, h = next(iter(find(beside)))
+    assert x > 40
+    goal = embed_raw(net, beside, (x, y, w, h))
+    box = (8, 4, 40, 40)
+    before, after = (embed_raw(net, levels(path), box) for path in (files / "art.png", tmp_path / "a.png"))
+    wanted = 1 - np.linalg.norm(after - goal) / np.linalg.norm(before - goal)
+    assert made["progresses"]["embedding at 8,4,40,40"] == pytest.approx(wanted, abs=0.03)
+
+
+def test_no_result_takes_the_place_of_what_a_run_reads(files: Path, tmp_path: Path) -> None:
+    for name in ("mask.png", "art.png", "embedding.onnx"):
+        shutil.copy(files / name, tmp_path / name)
+    for option, name in (("--mask", "mask.png"), ("--target-image", "art.png"), ("--style-image", "art.png")):
+        before = (tmp_path / name).read_bytes()
+        given = ["-o", tmp_path / name, option, tmp_path / name, "--overwrite", *FAST]
+        result = invoke("cloak", files / "art.png", *given)
+        assert result.exit_code == 2
+        assert f"would replace what this run reads ({tmp_path / name})" in said(result)
+        assert (tmp_path / name).read_bytes() == before
+    given = ["--sheet", tmp_path / "art.png", "--target-image", tmp_path / "art.png", "--overwrite", *FAST]
+    assert "would replace what this run reads" in said(
+        invoke("cloak", files / "mask.png", "-o", tmp_path / "a.png", *given)
+    )
+    given = ["--portfolio", tmp_path, "--overwrite", *FAST]
+    assert "would replace what this run reads" in said(
+        invoke("cloak", files / "art.png", "-o", tmp_path / "mask.png", *given)
+    )
+
+
+def test_a_lossy_file_with_a_mask_says_that_all_of_it_changed(files: Path, tmp_path: Path) -> None:
+    given = ["--mask", files / "mask.png", "--steps", 3]
+    for suffix in ("jpg", "png"):
+        made = cloak(files / "art.png", tmp_path / f"a.{suffix}", *given)
+        told = [note for note in made["notes"] if "pixels outside the mask or region changed too" in note]
+        assert bool(told) == (suffix == "jpg")
+        assert any("LPIPS and SSIM are of the part that may change" in note for note in made["notes"])
 
 
 def test_a_mask_and_a_region_keep_the_rest_as_it_was(files: Path, tmp_path: Path) -> None:

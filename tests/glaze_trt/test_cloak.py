@@ -14,8 +14,11 @@ import glaze_trt
 from engine.runtime.onnxruntime import OnnxRuntime
 from engine.runtime.protocol import EMULATE
 from engine.tape import OPSET, Tape
+from glaze_trt import handling, models
 from glaze_trt.cloak import Cloaker, make_objective
-from glaze_trt.errors import PictureError, PrecisionError, UsageError
+from glaze_trt.errors import ModelError, PictureError, PrecisionError, UsageError
+from glaze_trt.evaluate import Progress
+from glaze_trt.network import Network
 from tests.glaze_trt.scene import waves
 
 
@@ -132,6 +135,27 @@ def test_contradictions_are_refused(cloaker: Cloaker) -> None:
         glaze_trt.Budget(linf=0)
 
 
+def test_a_robust_cloak_outlasts_what_a_plain_one_does_not() -> None:
+    picture, target = waves(), waves(seed=5)
+    encoder = Network(models.find("tiny", "encoder"), "onnxruntime")
+    after_jpeg = {}
+    for robust in ((), ("jpeg",)):
+        result = glaze_trt.cloak(
+            picture, target=target, steps=40, intensity="high", robust=robust, engine="onnxruntime"
+        )
+        assert result.report.steps == 40
+        after_jpeg[robust] = Progress(encoder, picture, [target])(handling.apply("jpeg 75", result.rgb))
+    assert after_jpeg[("jpeg",)] > 1.15 * after_jpeg[()] > 0
+
+
+def test_noise_that_a_cloak_shall_outlast_is_that_of_the_seed() -> None:
+    objective = make_objective(steps=6, robust=["noise"])
+    first, again = (Cloaker(objective=objective, engine_name="onnxruntime")(waves(32, 40), seed=3) for _ in range(2))
+    other = Cloaker(objective=objective, engine_name="onnxruntime")(waves(32, 40), seed=4)
+    np.testing.assert_array_equal(first.rgb, again.rgb)
+    assert not np.array_equal(first.rgb, other.rgb)
+
+
 def test_few_steps_still_use_the_budget() -> None:
     budget = glaze_trt.Budget(lpips=None)
     report = glaze_trt.cloak(waves(), target=waves(seed=5), steps=2, budget=budget).report
@@ -195,14 +219,19 @@ def test_an_engine_that_refuses_the_graph_gives_way_to_one_of_other_precisions(m
     assert any("no kernel for mixed" in note for note in report.notes)
 
 
-def overflowing(folder: Path) -> Path:
-    """An encoder whose activations pass 65504: the mean of each 8 x 8 block, a million times larger inside."""
+def overflowing(folder: Path, gain: float = 1e3, *, steep: bool = False) -> Path:
+    """An encoder whose activations pass 65504: the mean of each 8 x 8 block, a million times larger inside.
+
+    `steep` adds 1 / (1 + exp(200·x)), which is finite and whose gradient is 0 · ∞.
+    """
     graph = ir.Graph(inputs=[], outputs=[], nodes=[], opset_imports={"": OPSET}, name="overflowing")
     shape = (1, 3, *waves().shape[:2])
     graph.inputs.append(ir.Value(name="image", shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT)))
     tape = Tape(graph)
-    hidden = tape.Relu(tape.Conv(graph.inputs[0], np.full((3, 3, 1, 1), 1e3, np.float32)))
-    large = tape.Relu(tape.Conv(hidden, np.full((3, 3, 1, 1), 1e3, np.float32)))
+    hidden = tape.Relu(tape.Conv(graph.inputs[0], np.full((3, 3, 1, 1), gain, np.float32)))
+    large = tape.Relu(tape.Conv(hidden, np.full((3, 3, 1, 1), gain, np.float32)))
+    if steep:
+        large = tape.Add(large, tape.Div(1.0, tape.Add(tape.Exp(tape.Mul(graph.inputs[0], 200.0)), 1.0)))
     latent = tape.Mul(tape.AveragePool(large, kernel_shape=[8, 8], strides=[8, 8]), 1e-6)
     latent.name = "latent"
     graph.outputs.append(latent)
@@ -222,3 +251,18 @@ def test_numbers_out_of_range_are_no_cloak(tmp_path: Path, monkeypatch: pytest.M
     assert report.precision == "fp32"
     assert any("out of range in mixed" in note for note in report.notes)
     assert 0 < report.progress < 1
+
+
+def test_where_fp32_is_out_of_range_too_it_is_not_advised(tmp_path: Path) -> None:
+    model = str(overflowing(tmp_path, gain=1e25))
+    with pytest.raises(ModelError, match="gives infinite values for this picture in fp32 already"):
+        glaze_trt.cloak(waves(), target=waves(seed=5), steps=2, model=model, engine="onnxruntime")
+    rough = str(overflowing(tmp_path, steep=True))  # of finite values, with a gradient that is not
+    with pytest.raises(PrecisionError, match="out of range in fp32 .* no precision is wider") as caught:
+        glaze_trt.cloak(waves(), target=waves(seed=5), steps=2, model=rough, engine="onnxruntime")
+    assert "--precision fp32" not in str(caught.value)
+
+
+def test_a_preset_without_loss_scales_names_the_precisions_it_has() -> None:
+    with pytest.raises(UsageError, match="choose --precision auto, mixed, bf16 or fp32"):
+        Cloaker(objective=make_objective(preset="mist"), precision="fp16").narrow(("fp16", "fp32"))

@@ -108,7 +108,9 @@ def test_weights_order_what_encoders_are_given(tmp_path: Path) -> None:
 def test_an_embedding_of_several_boxes_counts_once(tmp_path: Path) -> None:
     face, box = embedding(tmp_path), (4, 4, 30, 30)
     cloaker = Cloaker(["tiny", str(face)], objective=make_objective("high", steps=8), engine_name="onnxruntime")
-    one, three = (cloaker(PICTURE, target=TARGET, boxes=boxes).report for boxes in ([box], [box] * 3))
+    several = [box, (4, 4, 31, 30), (4, 4, 30, 31), box]
+    one, three = (cloaker(PICTURE, target=TARGET, boxes=boxes).report for boxes in ([box], several))
+    assert len(three.progresses) == 4
     assert three.progresses["tiny"] == pytest.approx(one.progresses["tiny"], rel=0.1)
 
 
