@@ -117,7 +117,7 @@ def line(made: Mapping[str, Any]) -> None:
 def summary(tally: Tally) -> None:
     """How a run went, on stdout, after its pictures were told of."""
     if tally.tree:
-        rate = f", {60 * tally.cloaked / tally.seconds:.3g} a minute" if tally.cloaked and tally.seconds else ""
+        rate = f", {per_minute(tally.cloaked, tally.seconds)} a minute" if tally.cloaked else ""
         earlier = f", {tally.earlier} done before" if tally.earlier else ""
         typer.echo(f"{tally.cloaked} of {tally.pictures} pictures cloaked{rate}{earlier}, {tally.failed} failed")
         if tally.passed_over:
@@ -129,6 +129,12 @@ def summary(tally: Tally) -> None:
         typer.echo(f"  report: {tally.page}")
     if tally.cloaked and tally.note:
         typer.echo(tally.note)
+
+
+def per_minute(count: int, seconds: float) -> str:
+    """A rate, with a decimal where it is slow."""
+    rate = 60 * count / seconds
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
 
 
 def told(tally: Tally, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ _NARROWEST = 32
 _CLEAN = 0.6
 """Of the structural limit, on reductions: slow drifts of hue, which SSIMULACRA2 takes lightly, are seen first here."""
 
-_SEEN = 4
+_SEEN = 2
 """A change made on a reduction is judged on the picture at this many times its size: finer octaves do not see it."""
 
 _LONGEST = 1.25
@@ -122,8 +122,8 @@ class Large:
         return _SIDE_ON_GPU if step.engine in _ON_GPU else tiles.SIDE
 
     def _number(self, index: int) -> int:
-        """The octave of the picture that a reduction is, about."""
-        return min(round(math.log2(max(self._size) / self._coarse[index])), ssimulacra.OCTAVES - 1)
+        """The octave of the picture that a reduction is; the finer one of two, as the coarser would miss errors."""
+        return min(int(math.log2(max(self._size) / self._coarse[index])), ssimulacra.OCTAVES - 1)
 
     def _octave(self, number: int, seed: int, on_step: OnStep | None) -> _Octave:
         """Adds to the base what is found on one reduction."""
@@ -152,7 +152,7 @@ class Large:
                 costs = run.costs(octaves.added(original, change))
                 return replace(costs, ssimulacra2=min(costs.ssimulacra2, judge.score(change)))
 
-            scale, _ = longest(measure, objective.budget, begin)
+            scale, _ = longest(measure, objective.budget, begin, tries=_TRIES)
         self._base = base + np.float32(scale) * finer
         self._done += self._objective.steps
         return _Octave(size, engines.grown, run.aims)

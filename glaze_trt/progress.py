@@ -35,7 +35,7 @@ class Bar:
             disable=not sys.stderr.isatty(),
             transient=True,
         )
-        self._pictures, self._ended = pictures, 0
+        self._pictures, self._ended, self._failed = pictures, 0, 0
         self._name, self._began = "", time.monotonic()
         self._task: TaskID | None = None
 
@@ -63,12 +63,13 @@ class Bar:
     def expect(self, pictures: int) -> None:
         """So many pictures are to be done from now on; of no account where it is one, whose steps are shown."""
         if self._pictures is not None:
-            self._pictures, self._ended = pictures, 0
+            self._pictures, self._ended, self._failed = pictures, 0, 0
             self._start("pictures", pictures, f"0/{pictures}")
 
-    def end(self) -> None:
-        """One of many pictures is done, or has failed."""
+    def end(self, *, failed: bool = False) -> None:
+        """One of many pictures is done, or has failed, which mostly takes no time."""
         self._ended += 1
+        self._failed += failed
         self._show_many(0.0)
 
     def doing(self, what: str) -> None:
@@ -124,12 +125,13 @@ class Bar:
         if self._task is None or self._pictures is None:
             return
         done, took = self._ended + share, time.monotonic() - self._began
-        rate = f"  {60 * self._ended / took:.3g} a minute" if self._ended and took > 0 else ""
+        cloaked = self._ended - self._failed
+        rate = f"  {console.per_minute(cloaked, took)} a minute" if cloaked and took > 0 else ""
         self._progress.update(
             self._task,
             completed=min(done, self._pictures),
             count=f"{self._ended}/{self._pictures}{rate}",
-            left=_left(done, self._pictures, took),
+            left=_left(done - self._failed, self._pictures - self._failed, took),
         )
 
 

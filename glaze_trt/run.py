@@ -208,7 +208,7 @@ class _Course:
         if not self._tally.tree or len(self._tally.failures) < _NAMED:
             self._tally.failures.append({"input": str(job.input), "error": line})
         self._screen.failed(error, self._bar)
-        self._bar.end()
+        self._bar.end(failed=True)
 
     def _known(self, planned: Sequence[Job]) -> dict[str, Path]:
         """What the run that is gone on with called its results, below the output folder."""

@@ -8,17 +8,25 @@ borders (Gaussian over 11 pixels: zeros beside the picture, its mirror image abo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from ssimulacra2.ssimulacra2 import Msssim, MsssimScale, kNumScales, kOpsinAbsorbanceBias, kOpsinAbsorbanceMatrix
+from ssimulacra2.ssimulacra2 import (
+    Msssim,
+    MsssimScale,
+    kNumScales,
+    kOpsinAbsorbanceBias,
+    kOpsinAbsorbanceMatrix,
+    weights,
+)
 
 Levels = NDArray[np.uint8]
 Array = NDArray[np.float32]
 Sums = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 OCTAVES: int = kNumScales
 """At most; the picture itself is the first."""
@@ -28,6 +36,10 @@ _SMALLEST = 8
 """The shortest side that is measured."""
 
 _C2 = 0.0009
+
+_NEGLIGIBLE = 0.01
+"""There are 108 weights from 0.0001 to 225; those below this move a score by under 0.01, and are left out."""
+
 _PIXELS = 1 << 17
 """Of a band, about: its arrays then stay in the processor's cache."""
 
@@ -61,16 +73,25 @@ def score(before: Levels, after: Levels, first: int = 0) -> float:
     scales = Msssim()
     scales.scales += [MsssimScale() for _ in range(first)]
     with ThreadPoolExecutor(_threads()) as pool:
-        for octave in range(first, OCTAVES):
+        for used in _used(before.shape, first):
             height, width = pictures[0].shape[:2]
-            if min(height, width) < _SMALLEST:
-                break
-            last = octave == OCTAVES - 1
-            half = () if last else tuple(np.empty(((height + 1) // 2, (width + 1) // 2, 3), np.float32) for _ in "ab")
-            parts = pool.map(lambda rows, x=pictures, y=half: _band(x, rows, y), list(_bands(height, width)))
+            half = tuple(np.empty(((height + 1) // 2, (width + 1) // 2, 3), np.float32) for _ in pictures)
+            parts = pool.map(lambda rows, x=pictures, y=half, z=used: _band(x, rows, y, z), _bands(height, width))
             scales.scales.append(_averages(sum(parts, start=np.zeros((6, 3))) / (height * width)))
             pictures = half
     return float(scales.score())
+
+
+def _used(size: Sequence[int], first: int) -> list[Flags]:
+    """For each octave which maps of which channels weigh anything, (3, 2): SSIM errors, and edges.
+
+    The package numbers its weights by the octaves that a picture has, so a small one is weighed otherwise.
+    """
+    count, side = first, min(size[:2])
+    while count < OCTAVES and side >= _SMALLEST:
+        count, side = count + 1, (side + 1) // 2
+    heavy = weights[: 3 * count * 6].reshape(3, count, 2, 3) > _NEGLIGIBLE
+    return [np.stack([heavy[:, o, :, 0].any(1), heavy[:, o, :, 1:].any((1, 2))], axis=1) for o in range(first, count)]
 
 
 def _threads() -> int:
@@ -84,34 +105,42 @@ def _bands(height: int, width: int) -> Iterator[tuple[int, int]]:
         yield top, min(top + rows, height)
 
 
-def _band(pictures: tuple[NDArray[np.generic], ...], rows: tuple[int, int], half: tuple[Array, ...]) -> Sums:
+def _band(
+    pictures: tuple[NDArray[np.generic], ...], rows: tuple[int, int], half: tuple[Array, ...], used: Flags
+) -> Sums:
     """Sums over a band of rows, (6, 3): of SSIM errors, added edges and lost detail, each with its fourth powers'."""
     height = pictures[0].shape[0]
     top, bottom = rows
     first, last = max(0, top - _RADIUS), min(height, bottom + _RADIUS)
+    channels = [int(channel) for channel in np.flatnonzero(used.any(1))]
     seen = []
-    for index, picture in enumerate(pictures):
+    for picture, smaller in zip(pictures, half, strict=True):
         part = picture[first:last]
         linear = _LINEAR[part] if part.dtype == np.uint8 else np.asarray(part, np.float32)
-        if half:
-            half[index][top // 2 : (bottom + 1) // 2] = _halved(linear[top - first : bottom - first])
-        seen.append(_xyb(linear))
+        smaller[top // 2 : (bottom + 1) // 2] = _halved(linear[top - first : bottom - first])
+        seen.append(_xyb(linear, channels) if channels else [])
     inner = slice(top - first, bottom - first)
-    a, b = seen
-    mean_a, mean_b, square_a, square_b, shared = (_blur(x)[inner] for x in (a, b, a * a, b * b, a * b))
-    a, b = a[inner], b[inner]
-    shift = mean_a - mean_b
-    ratio = 2.0 * (shared - mean_a * mean_b) + _C2
-    ratio /= (square_a - mean_a * mean_a) + (square_b - mean_b * mean_b) + _C2
-    error = 1.0 - (1.0 - shift * shift) * ratio
-    edge = (1.0 + np.abs(b - mean_b)) / (1.0 + np.abs(a - mean_a)) - 1.0
-    found = np.empty((6, 3))
-    for index, plane in enumerate((error, edge, -edge)):
-        plane = np.maximum(plane, 0.0)
-        found[2 * index] = plane.sum((0, 1))
-        plane *= plane
-        found[2 * index + 1] = np.einsum("hwc,hwc->c", plane, plane)
+    found = np.zeros((6, 3))
+    for channel, a, b in zip(channels, *seen, strict=True):
+        mean_a, mean_b = (_blur(x)[inner] for x in (a, b))
+        if used[channel, 0]:
+            square_a, square_b, shared = (_blur(x)[inner] for x in (a * a, b * b, a * b))
+            shift = mean_a - mean_b
+            ratio = 2.0 * (shared - mean_a * mean_b) + _C2
+            ratio /= (square_a - mean_a * mean_a) + (square_b - mean_b * mean_b) + _C2
+            found[:2, channel] = _norms(1.0 - (1.0 - shift * shift) * ratio)
+        if used[channel, 1]:
+            edge = (1.0 + np.abs(b[inner] - mean_b)) / (1.0 + np.abs(a[inner] - mean_a)) - 1.0
+            found[2:4, channel], found[4:, channel] = _norms(edge), _norms(-edge)
     return found
+
+
+def _norms(error: NDArray[np.float64]) -> tuple[float, float]:
+    """The sum of what is positive of a map, and of its fourth powers."""
+    error = np.maximum(error, 0.0)
+    total = float(error.sum())
+    np.square(error, out=error)
+    return total, float(np.square(error, out=error).sum())
 
 
 def _averages(means: Sums) -> MsssimScale:
@@ -131,10 +160,16 @@ def _halved(linear: Array) -> Array:
     return (linear[::2, ::2] + linear[1::2, ::2] + linear[::2, 1::2] + linear[1::2, 1::2]) * np.float32(0.25)
 
 
-def _xyb(linear: Array) -> NDArray[np.float64]:
-    """Linear RGB to XYB, shifted to positive values; (H, W, 3) float64, in which local variances do not cancel."""
-    mixed = cv2.transform(linear.astype(np.float64), _ABSORBED)
-    return np.asarray(cv2.transform(np.cbrt(mixed, out=mixed), _TO_XYB))
+def _xyb(linear: Array, channels: Sequence[int]) -> list[NDArray[np.float64]]:
+    """Linear RGB to some channels of XYB, shifted to positive values, (H, W) each.
+
+    In float64, in which local variances do not cancel.
+    """
+    roots = 3 if 2 in channels else 2  # X and Y need two
+    mixed = cv2.transform(linear.astype(np.float64), _ABSORBED[:roots])
+    to_xyb = _TO_XYB[np.ix_(list(channels), [*range(roots), 3])]
+    found = cv2.transform(np.cbrt(mixed, out=mixed), to_xyb).reshape(*linear.shape[:2], len(channels))
+    return [np.ascontiguousarray(found[..., index]) for index in range(len(channels))]
 
 
 def _blur(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -141,9 +141,12 @@ def join(before: Array, after: Array, fade: Array) -> Array:
     partly = (fade > 0) & (fade < 1)
     if not partly.any():
         return mixed
-    wanted = (1 - fade[..., 0]) * _energy(before) + fade[..., 0] * _energy(after)
-    gain = np.sqrt((wanted + _TINY) / (_energy(mixed) + _TINY)).clip(1.0, _LARGEST_GAIN)
-    return np.where(partly, mixed * gain[..., None], mixed)
+    old, new = 1 - fade[..., 0], fade[..., 0]
+    energies = _shared(before, before), _shared(after, after)
+    wanted = old * energies[0] + new * energies[1]
+    left = old * old * energies[0] + new * new * energies[1] + 2 * old * new * _shared(before, after)
+    gain = np.sqrt((wanted + _TINY) / (left.clip(0) + _TINY)).clip(1.0, _LARGEST_GAIN)
+    return np.where(partly, mixed * gain[..., None], mixed).astype(np.float32)
 
 
 def seam(before: Levels, after: Levels, plan: Plan) -> float:
@@ -179,22 +182,18 @@ def _cores(whole: int, part: int, firsts: Sequence[int]) -> list[slice]:
 
 
 def _rise(part: slice, fade: int, seams: Sequence[int]) -> Array:
-    """From 0 to 1 about the seam with the tile before, and 0 again where the tile after has it all."""
+    """From 0 to 1 about the seam with the tile before, if there is one."""
     place, middle = np.arange(part.start, part.stop), (part.start + part.stop) // 2
-    found = np.ones(len(place), np.float32)
     for seam in seams:
         if part.start < seam < middle:
             along = ((place + 0.5 - seam) / max(fade, 1) + 0.5).clip(0, 1)
-            found = (along * along * (3 - 2 * along)).astype(np.float32)
-    for seam in seams:
-        if middle <= seam < part.stop:
-            found[place >= seam + fade // 2] = 0
-    return found
+            return (along * along * (3 - 2 * along)).astype(np.float32)
+    return np.ones(len(place), np.float32)
 
 
-def _energy(change: Array) -> Array:
-    """Local mean square of a (h, w, 3) change."""
-    return np.asarray(cv2.blur(np.square(change).sum(2), (_LOCAL, _LOCAL)), np.float32)
+def _shared(one: Array, other: Array) -> Array:
+    """Local mean product of two (h, w, 3) changes, summed over channels."""
+    return np.asarray(cv2.blur((one * other).sum(2), (_LOCAL, _LOCAL)), np.float32)
 
 
 def _line_energies(before: Levels, after: Levels, axis: int) -> NDArray[np.float64]:
