@@ -187,7 +187,7 @@ def _rise(part: slice, fade: int, seams: Sequence[int]) -> Array:
     for seam in seams:
         if part.start < seam < middle:
             along = ((place + 0.5 - seam) / max(fade, 1) + 0.5).clip(0, 1)
-            return (along * along * (3 - 2 * along)).astype(np.float32)
+            return np.asarray(along * along * (3 - 2 * along), np.float32)
     return np.ones(len(place), np.float32)
 
 

@@ -24,6 +24,8 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from export.distill.students import HASTE
+
 OPSET = 20
 LICENCE = "Apache-2.0; derived from TAESD (MIT, Ollin Boer Bohan) and LPIPS (BSD-2-Clause, Zhang et al.)"
 _STORED_SMALL = 512  # biases and scales of at most this many elements stay float32: fp16 would save nothing
@@ -143,6 +145,8 @@ def load_weights_(module: nn.Module, model: Path) -> None:
         for name, value in graph.initializers.items()
         if value.const_value is not None
     }
+    for name in [name for name in stored if name.startswith("exp")]:  # the exporter has folded exp(HASTE * log_scale)
+        stored[f"log_scale.{name.partition('_')[2] or 0}"] = stored[name].log() / HASTE
     wanted = dict(module.named_parameters())
     if any(name not in stored or stored[name].shape != parameter.shape for name, parameter in wanted.items()):
         raise ValueError(f"{model}: not a student of this shape: train without --start")

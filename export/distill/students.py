@@ -33,7 +33,7 @@ _PERCEPTUAL_TAPS = (1, 4, 7, 9, 10)
 _LENT = ("deep.", "lent.")
 """How the names of borrowed parameters begin."""
 
-_HASTE = 10.0
+HASTE = 10.0
 """Adam moves every parameter equally far in a step; a scale has further to go than a convolution's weight."""
 
 
@@ -131,7 +131,7 @@ class TinyPerceptual(nn.Module):
                 layer.padding, layer.ceil_mode = 1, False
         self.last = Fire(384, 48, 128, 128)
         scales = [lender.linear[tap].detach() for tap in range(len(_PERCEPTUAL_TAPS))] + [torch.ones(1, 256, 1, 1)]
-        self.log_scale = nn.ParameterList(nn.Parameter(x.clamp(min=1e-6).log() / 2 / _HASTE) for x in scales)
+        self.log_scale = nn.ParameterList(nn.Parameter(x.clamp(min=1e-6).log() / 2 / HASTE) for x in scales)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Features of a picture."""
@@ -146,7 +146,7 @@ class TinyPerceptual(nn.Module):
         for tap, log_scale in zip(taps, self.log_scale, strict=True):
             y = tap.float()
             norm = torch.sqrt((y * y).sum(1, keepdim=True) + 1e-6)  # a floor: dark, flat areas have no direction
-            features.append(y / norm * (_HASTE * log_scale).exp())
+            features.append(y / norm * (HASTE * log_scale).exp())
         return tuple(features)
 
 
