@@ -29,7 +29,7 @@ from glaze_trt import report
 from glaze_trt.cloak import Cloaker
 from glaze_trt.errors import UsageError
 from glaze_trt.network import Network, padded_shape
-from glaze_trt.picture import MAX_PIXELS
+from glaze_trt.tiles import Tiling
 
 _BACKENDS = {backend.name: backend for backend in (TENSORRT, RTX)}
 
@@ -195,8 +195,11 @@ def _check_options(build: Build, backend: TensorRt) -> None:
 
 def _check_size(size: tuple[int, int]) -> None:
     height, width = size
-    if height < 1 or width < 1 or height * width > MAX_PIXELS:
-        raise UsageError(f"no picture is {width}x{height}; up to {MAX_PIXELS / 1e6:.2f} megapixels are taken for now")
+    if height < 1 or width < 1 or height * width > Tiling.whole:
+        raise UsageError(
+            f"no engine takes {width}x{height}: pictures of more than {Tiling.whole / 1e6:.2f} megapixels are cut into "
+            "tiles; build --size 512 for these"
+        )
 
 
 def _check_precision(cloaker: Cloaker, gpu: str) -> None:

@@ -45,7 +45,8 @@ def test_rounding_alone_keeps_the_step_on_its_way(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(EMULATE, "1")
     exact, begin, later = followed("fp32")
     first, before, after = followed(precision)
-    assert cosine(first, exact) >= LEAST[precision] - 0.02  # processors round in different orders
+    # Processors round in different orders, and bf16 turns signs in networks of ReLU.
+    assert cosine(first, exact) >= LEAST[precision] - (0.04 if precision == "bf16" else 0.02)
     assert before == pytest.approx(begin, rel=LOSS[precision])
     assert later < 0.98 * begin
     assert begin - after >= 0.9 * (begin - later)
