@@ -26,11 +26,14 @@ from glaze_trt.loop import Run
 from glaze_trt.losses import SCALING, Nets
 from glaze_trt.network import SIZES_KEPT, Network, padded, padded_shape
 from glaze_trt.objective import INTENSITIES, Budget, Objective
+from glaze_trt.reduction import Reduced
 from glaze_trt.result import CloakReport, CloakResult, Levels, Picture, as_given, to_levels
 from glaze_trt.sight import Box, inside
 from glaze_trt.styles.pattern import pattern
 from glaze_trt.subject import Array, Engines, OnStep, Subject
 from glaze_trt.tiles import Tiling
+
+Sizes = tuple[tuple[int, int], ...]
 
 Mask = NDArray[np.floating]
 """(H, W) in [0,1]."""
@@ -168,7 +171,7 @@ class Cloaker:
         self.perceptual = Network(models.find(perceptual, "perceptual"), engine_name, options)
         self._engine, self._precision, self._options = engine_name, precision, options
         self.tiling = tiling or Tiling()
-        self._compiled: dict[tuple[tuple[int, ...], tuple[Box, ...], int, Box | None], Engines] = {}
+        self._compiled: dict[tuple[tuple[int, ...], tuple[Box, ...], int, Box | None, Sizes], Engines] = {}
         self._compiling = 0.0
         self._overflowed: dict[str, str] = {}
 
@@ -341,6 +344,7 @@ class Cloaker:
         boxes: Sequence[Box] = (),
         octave: int = 0,
         measured: Box | None = None,
+        seen: Sizes = (),
     ) -> tuple[ir.Model, ir.Model]:
         """What is computed of a picture once, and the step, for pictures of a shape; see `glaze_trt.step`.
 
@@ -350,9 +354,10 @@ class Cloaker:
             boxes: what extractors of one fixed size look at.
             octave: how many times a larger picture was halved to become this one.
             measured: the part that constraints measure; None for all of it.
+            seen: (height, width) of the picture, and smaller ones at which encoders see it too.
         """
         objective = self.objective.of_octave(octave)
-        looking = self.looking(boxes)
+        looking = (*self.looking(boxes), *self._reductions(seen))
         inner = shape if measured is None else (*shape[:2], measured[3], measured[2])
         spaces = [net.model.manifest.latent_space or "" for net in looking]
         nets = Nets(
@@ -375,13 +380,17 @@ class Cloaker:
 
     def looking(self, boxes: Sequence[Box]) -> tuple[Network, ...]:
         """Every encoder, those of one fixed size once for every box; as they were compiled, if they were."""
-        for (_, known, *_), engines in self._compiled.items():
-            if known == tuple(boxes):
+        for (_, known, _, _, seen), engines in self._compiled.items():
+            if known == tuple(boxes) and not seen:
                 return engines.encoders
         found: list[Network] = []
         for net in self.encoders:
             found += [net.at(box) for box in boxes] if boxes and net.model.manifest.size is not None else [net]
         return tuple(found)
+
+    def _reductions(self, seen: Sizes) -> tuple[Network, ...]:
+        """Every encoder at every smaller size."""
+        return tuple(Reduced(net, seen[0], size) for size in seen[1:] for net in self.encoders)
 
     def _fitting(self, size: tuple[int, int], boxes: tuple[Box, ...], measured: Box | None = None) -> Engines:
         """What runs for pictures of (height, width) of which extractors look at boxes, and constraints at a part."""
@@ -394,15 +403,20 @@ class Cloaker:
             measured = None  # the part would have to grow, into what the loop only mirrors
         return self._engines(shape, boxes, 0, measured)
 
-    def _reduced(self, size: tuple[int, int], octave: int) -> Engines:
-        """What runs for pictures of (height, width) that are an octave of a larger one."""
-        return self._engines(self.shape(size), (), octave)
+    def _reduced(self, size: tuple[int, int], octave: int, smaller: tuple[tuple[int, int], ...]) -> Engines:
+        """What runs for pictures of (height, width) that are an octave of a larger one, also seen at smaller sizes."""
+        return self._engines(self.shape(size), (), octave, seen=(size, *smaller) if smaller else ())
 
     def _engines(
-        self, shape: tuple[int, ...], boxes: tuple[Box, ...], octave: int, measured: Box | None = None
+        self,
+        shape: tuple[int, ...],
+        boxes: tuple[Box, ...],
+        octave: int,
+        measured: Box | None = None,
+        seen: Sizes = (),
     ) -> Engines:
         began = time.perf_counter()
-        key = shape, boxes, octave, measured
+        key = shape, boxes, octave, measured, seen
         compiled = self._compiled.pop(key, None) or self._compile(*key)
         self._compiled[key] = compiled
         if len(self._compiled) > SIZES_KEPT:
@@ -410,16 +424,20 @@ class Cloaker:
         self._compiling += time.perf_counter() - began
         return compiled
 
-    def _compile(self, shape: tuple[int, ...], boxes: tuple[Box, ...], octave: int, measured: Box | None) -> Engines:
+    def _compile(
+        self, shape: tuple[int, ...], boxes: tuple[Box, ...], octave: int, measured: Box | None, seen: Sizes
+    ) -> Engines:
         made: dict[bool, tuple[ir.Model, ir.Model]] = {}
 
         def step_for(precision: str) -> ir.Model:
             scaled = precision == "fp16"
             if scaled not in made:
-                made[scaled] = self.graphs(shape, scaled=scaled, boxes=boxes, octave=octave, measured=measured)
+                made[scaled] = self.graphs(
+                    shape, scaled=scaled, boxes=boxes, octave=octave, measured=measured, seen=seen
+                )
             return made[scaled][1]
 
-        encoders = self.looking(boxes)
+        encoders = (*self.looking(boxes), *self._reductions(seen))
         for net in encoders:
             net.compile("image", shape)
         self.perceptual.compile("image", shape if measured is None else (*shape[:2], measured[3], measured[2]))

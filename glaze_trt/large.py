@@ -1,17 +1,17 @@
-"""A large picture's way: reduced octaves of it first, then tiles of it at full size, inside one budget.
+"""A large picture's way: a reduction of it first, then tiles of it at full size, inside one budget.
 
-Each octave begins with the change found on the ones before it, which it must leave as it is, and may use up a larger
-part of the visible error of the full-size picture. SSIMULACRA2 weighs coarse changes most, so what the loop sees of a
-reduced picture is weighed as that octave of the large one. In the end the tiles' part is made as strong as the measures
-of the whole picture allow. Only a few copies of the picture are held at once, none of them in floating point but the
-tiles' change, in float16.
+The reduction has 1024 pixels and is shown to the encoders at 512 too, so that the cloak outlasts being scaled down; it
+may use up a part of the visible error of the full-size picture. SSIMULACRA2 weighs coarse changes most, so what the
+loop sees of a reduction is weighed as that octave of the large one. Tiles begin with that change and leave it as it is.
+In the end their own part is made as strong as the measures of the whole picture allow. Only a few copies of the picture
+are held at once, none of them in floating point but the tiles' change, in float16.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,8 @@ from glaze_trt.ssim import ssim
 from glaze_trt.subject import Array, Engines, OnStep, Subject
 from glaze_trt.tiles import Tiling
 
-MakeEngines = Callable[[tuple[int, int], int], Engines]
-"""What runs for pictures of (height, width) that are an octave of a larger one."""
+MakeEngines = Callable[[tuple[int, int], int, tuple[tuple[int, int], ...]], Engines]
+"""What runs for pictures of (height, width) that are an octave of a larger one, also seen at smaller sizes."""
 
 _APART = 1.5
 """A reduction that is not this much smaller than the next is left out."""
@@ -52,15 +52,6 @@ _TRIES = 4
 
 _SIDE_ON_GPU = 1024
 _ON_GPU = frozenset(backend.name for backend in BACKENDS if backend.needs_gpu)
-
-
-@dataclass(frozen=True)
-class _Octave:
-    """A reduction of the picture that was cloaked, how networks take it, and the encoders' aims there."""
-
-    size: tuple[int, int]
-    grown: Callable[[Levels], Array]
-    aims: tuple[Aim, ...]
 
 
 class Large:
@@ -86,7 +77,7 @@ class Large:
 
     def __call__(self, seed: int, on_step: OnStep | None) -> tuple[Levels, CloakReport]:
         """All octaves and tiles; the (H, W, 3) uint8 picture and what it was made with."""
-        seen = [self._octave(number, seed, on_step) for number in range(len(self._coarse))]
+        self._coarsely(seed, on_step)
         fine, aims, engines = self._tiles(seed, on_step)
         scale, costs = self._fitted(fine, engines)
         levels = self._levels(fine, scale)
@@ -111,56 +102,58 @@ class Large:
             seconds={},
             notes=tuple(engines.step.notes),
             tiles=len(self._plan),
-            progress_at={str(max(octave.size)): self._progress_at(octave, levels) for octave in seen},
+            progress_at={str(side): self._progress_at(side, levels, engines) for side in self._coarse},
         )
 
     def _side(self) -> int:
-        """Of a tile, by what runs the first reduction."""
+        """Of a tile, by what runs the largest reduction."""
+        return _SIDE_ON_GPU if self._coarse and self._first().step.engine in _ON_GPU else tiles.SIDE
+
+    def _coarsely(self, seed: int, on_step: OnStep | None) -> None:
+        """Finds the base: a change of the largest reduction, which moves the smaller ones too."""
         if not self._coarse:
-            return tiles.SIDE
-        step = self._engines(octaves.reduced_size(self._size, self._coarse[0]), self._number(0)).step
-        return _SIDE_ON_GPU if step.engine in _ON_GPU else tiles.SIDE
-
-    def _number(self, index: int) -> int:
-        """The octave of the picture that a reduction is; the finer one of two, as the coarser would miss errors."""
-        return min(int(math.log2(max(self._size) / self._coarse[index])), ssimulacra.OCTAVES - 1)
-
-    def _octave(self, number: int, seed: int, on_step: OnStep | None) -> _Octave:
-        """Adds to the base what is found on one reduction."""
-        side, share, cap = self._coarse[number], self._tiling.share[number], self._tiling.cap[number]
-        size = octaves.reduced_size(self._size, side)
-        original, targets = (
-            octaves.reduced(self._subject.original, size),
-            tuple(octaves.reduced(target, size) for target in self._subject.targets),
-        )
+            return
+        side = self._coarse[-1]
+        size, engines = octaves.reduced_size(self._size, side), self._first()
+        original, targets = self._small(size)
         mask = self._subject.mask
         mask = None if mask is None else octaves.averaged(mask, size)
-        objective = _shared(self._objective, share, cap, self._number(number))
-        engines = self._engines(size, self._number(number))
-        base = octaves.resampled(self._base, size)
-        hold = octaves.holding(base, side / self._coarse[number - 1]) if number else None
+        objective = _shared(self._objective, self._tiling, self._octave)
         judge = _Reduced(self._subject.original, side)
-        run = Run(objective, engines, Subject(original, targets, mask, base, hold, judge.score))
-        delta, begin = run.delta([seed, number], self._teller(on_step, self._objective.steps))
-        finer = (delta if hold is None else hold(delta)) - base
+        run = Run(objective, engines, Subject(original, targets, mask, score=judge.score))
+        delta, begin = run.delta([seed, 0], self._teller(on_step, self._objective.steps))
         scale = 1.0
         if objective.finish == "fit":
             limit = _limit(objective, mask)
 
             def measure(scale: float) -> Costs:
-                change = np.clip(base + np.float32(scale) * finer, -limit, limit)
+                change = np.clip(np.float32(scale) * delta, -limit, limit)
                 costs = run.costs(octaves.added(original, change))
                 return replace(costs, ssimulacra2=min(costs.ssimulacra2, judge.score(change)))
 
             scale, _ = longest(measure, objective.budget, begin, tries=_TRIES)
-        self._base = base + np.float32(scale) * finer
+        self._base = np.float32(scale) * delta
         self._done += self._objective.steps
-        return _Octave(size, engines.grown, run.aims)
+
+    def _first(self) -> Engines:
+        """What runs for the largest reduction."""
+        *smaller, largest = (octaves.reduced_size(self._size, side) for side in self._coarse)
+        return self._engines(largest, self._octave, tuple(smaller))
+
+    @property
+    def _octave(self) -> int:
+        """Of the picture, that the largest reduction is; the finer one of two, as the coarser would miss errors."""
+        return min(int(math.log2(max(self._size) / self._coarse[-1])), ssimulacra.OCTAVES - 1)
+
+    def _small(self, size: tuple[int, int]) -> tuple[Levels, tuple[Levels, ...]]:
+        """The picture and its targets at a reduced (height, width)."""
+        subject = self._subject
+        return octaves.reduced(subject.original, size), tuple(octaves.reduced(x, size) for x in subject.targets)
 
     def _tiles(self, seed: int, on_step: OnStep | None) -> tuple[NDArray[np.float16], list[tuple[Aim, ...]], Engines]:
         """The tiles' own part of the change, (H, W, 3), with every tile's aims."""
         subject, plan = self._subject, self._plan
-        engines = self._engines(plan.tile, 0)
+        engines = self._engines(plan.tile, 0, ())
         objective = replace(self._objective, steps=self._tile_steps)
         factor = max(self._size) / self._coarse[-1] if self._coarse else 1.0
         fine = np.zeros((*self._size, 3), np.float16)
@@ -171,7 +164,7 @@ class Large:
             mask = None if subject.mask is None else subject.mask[part]
             original, targets = subject.original[part], tuple(target[part] for target in subject.targets)
             run = Run(objective, engines, Subject(original, targets, mask, base, hold))
-            delta, begin = run.delta([seed, len(self._coarse), index], self._teller(on_step, self._tile_steps))
+            delta, begin = run.delta([seed, 1, index], self._teller(on_step, self._tile_steps))
             finer = (delta if hold is None else hold(delta)) - base
             if objective.finish == "fit":
                 finer = finer * np.float32(_strength(run, original, base, finer, _limit(objective, mask), begin))
@@ -224,15 +217,20 @@ class Large:
         """The octaves' change in a part of the picture."""
         return octaves.resampled(self._base, self._size, part=part)
 
-    def _progress_at(self, octave: _Octave, levels: Levels) -> float:
-        grown = octave.grown(octaves.reduced(levels, octave.size))
-        return float(np.mean([aim.progress(aim.distance(grown)) for aim in octave.aims]))
+    def _progress_at(self, side: int, levels: Levels, engines: Engines) -> float:
+        """The progress of a picture scaled down, the mean over the encoders."""
+        size = octaves.reduced_size(self._size, side)
+        original, targets = self._small(size)
+        after = engines.grown(octaves.reduced(levels, size))
+        image, features = engines.grown(original), self._objective.features
+        aims = [Aim.of(net, features, image, targets, engines.grown) for net in engines.encoders]
+        return float(np.mean([aim.progress(aim.distance(after)) for aim in aims]))
 
     def _teller(self, on_step: OnStep | None, steps: int) -> OnStep | None:
         if on_step is None:
             return None
         tell = on_step
-        total = len(self._coarse) * self._objective.steps + len(self._used) * self._tile_steps
+        total = (self._objective.steps if self._coarse else 0) + len(self._used) * self._tile_steps
         return lambda info: tell(StepInfo(self._done + min(info.step, steps), total, info.progress, info.lpips))
 
 
@@ -261,9 +259,9 @@ def coarse_sides(size: Sequence[int], tiling: Tiling) -> tuple[int, ...]:
     )
 
 
-def _shared(objective: Objective, share: float, cap: float, octave: int) -> Objective:
+def _shared(objective: Objective, tiling: Tiling, octave: int) -> Objective:
     """An objective that may use a part of the budget, for an octave of the picture that has the budget."""
-    whole = objective.budget
+    whole, share, cap = objective.budget, tiling.share, tiling.cap
     budget = replace(
         whole,
         linf=max(cap * whole.linf, min(1 / 255, whole.linf)),

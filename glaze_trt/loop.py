@@ -32,6 +32,9 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 _CHECKS = (0.5, 0.75)
 """Parts of the steps after which the real SSIMULACRA2 is looked at."""
 
+_CHECKS_OF_REDUCTIONS = (0.25, 0.5, 0.75)
+"""The same, for a reduction of a larger picture, whose score the terms in the graph stand for less well."""
+
 _FEW = 5
 """Steps after which it is too early to look: the first ones stay far inside the budget."""
 
@@ -253,7 +256,7 @@ class Run:
 
     def _rounds(self) -> Iterator[int]:
         done = 0
-        for part in (*_CHECKS, 1.0):
+        for part in (*(_CHECKS if self._score is None else _CHECKS_OF_REDUCTIONS), 1.0):
             until = round(part * self._objective.steps)
             if until > done:
                 yield until - done

@@ -40,9 +40,9 @@ class Tiling:
             batch of small ones would.
         edge: pixels at a tile's edge that are not used.
         fade: pixels in which one tile gives way to the next.
-        coarse: longer sides at which the reduced picture is cloaked first, from small to large.
-        share: parts of the visible error that may be used up to and with each of these.
-        cap: parts of the largest change of a channel, likewise.
+        coarse: longer sides at which encoders see the picture first, from small to large; it is cloaked at the last.
+        share: of the visible error, that may be used for these.
+        cap: of the largest change of a channel, likewise.
         steps: of a tile, as a part of the objective's.
     """
 
@@ -51,8 +51,8 @@ class Tiling:
     edge: int = 16
     fade: int = 32
     coarse: tuple[int, ...] = (512, 1024)
-    share: tuple[float, ...] = (0.45, 0.65)
-    cap: tuple[float, ...] = (0.5, 0.75)
+    share: float = 0.65
+    cap: float = 0.75
     steps: float = 0.4
 
     def cuts(self, size: Sequence[int]) -> bool:

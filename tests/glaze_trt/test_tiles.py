@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ from glaze_trt.tiles import Tiling
 from tests.glaze_trt.embedding import embed, embedding
 from tests.glaze_trt.scene import waves
 
-SMALL = Tiling(whole=10_000, side=64, edge=8, fade=16, coarse=(64,))
-SIZE = (120, 168)
+SMALL = Tiling(whole=10_000, side=80, edge=8, fade=16, coarse=(64,))
+SIZE = (100, 140)
 
 
 def reference(before: np.ndarray, after: np.ndarray) -> float:
@@ -36,7 +37,7 @@ def noisy(levels: np.ndarray, amount: int = 8) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def cloaker() -> Cloaker:
-    return Cloaker(objective=make_objective(steps=8), engine_name="onnxruntime", tiling=SMALL)
+    return Cloaker(objective=make_objective(steps=6), engine_name="onnxruntime", tiling=SMALL)
 
 
 @pytest.mark.parametrize("size", [(120, 168), (64, 64), (65, 500), (3, 900), (1, 7), (700, 1), (131, 97)])
@@ -73,7 +74,7 @@ def test_two_changes_that_differ_are_joined_without_a_loss_of_energy() -> None:
 
 def test_a_seam_is_energy_where_tiles_meet() -> None:
     before = waves(*SIZE)
-    plan = tiles.plan(SIZE, 64, SMALL)
+    plan = tiles.plan(SIZE, 80, SMALL)
     assert abs(tiles.seam(before, noisy(before), plan)) < 0.05
     assert tiles.seam(before, before, plan) == 0
     marked = noisy(before)
@@ -86,7 +87,7 @@ def test_a_seam_is_energy_where_tiles_meet() -> None:
 def test_ssimulacra2_in_bands_is_that_of_the_package(size: tuple[int, int]) -> None:
     before = waves(*size)
     after = noisy(before)
-    assert ssimulacra.score(before, after) == pytest.approx(reference(before, after), abs=1e-3)
+    assert ssimulacra.score(before, after) == pytest.approx(reference(before, after), abs=0.01)
     assert ssimulacra.score(before, before) == 100
 
 
@@ -104,7 +105,7 @@ def test_lpips_of_tiles_is_that_of_the_whole() -> None:
     net = Network(models.find("tiny", "perceptual"), "onnxruntime")
     plan = tiles.plan((200, 240), 128)
     whole = evaluate.Lpips(net, before)(after)
-    assert pooled.Lpips(net, before, plan)(after) == pytest.approx(whole, rel=0.03)
+    assert pooled.Lpips(net, before, plan)(after) == pytest.approx(whole, rel=0.06)
     assert pooled.Lpips(net, before, plan)(before) == 0
 
 
@@ -121,8 +122,8 @@ def test_a_large_picture_keeps_its_budget_and_its_cloak_when_scaled_down(cloaker
     original, goal = waves(*SIZE), waves(*SIZE, seed=5)
     result = cloaker(original, target=goal)
     report = result.report
-    plan = tiles.plan(SIZE, 64, SMALL)
-    assert report.tiles == len(plan) == 12
+    plan = tiles.plan(SIZE, 80, SMALL)
+    assert report.tiles == len(plan) == 6
     assert reference(original, result.rgb) == pytest.approx(report.ssimulacra2, abs=0.01)
     assert report.ssimulacra2 >= 70
     assert np.abs(result.rgb.astype(int) - original).max() <= 16
@@ -134,15 +135,16 @@ def test_a_large_picture_keeps_its_budget_and_its_cloak_when_scaled_down(cloaker
     way = evaluate.Progress(cloaker.encoders[0], small, (target,))(cloaked)
     assert way == pytest.approx(report.progress_at["64"], abs=1e-3)
     assert way > 0.05
-    without = Cloaker(
-        objective=cloaker.objective, engine_name="onnxruntime", tiling=Tiling(10_000, 64, 8, 16, coarse=())
-    )(original, target=goal)
+    without = Cloaker(objective=cloaker.objective, engine_name="onnxruntime", tiling=replace(SMALL, coarse=()))(
+        original, target=goal
+    )
     assert without.report.progress_at == {}
     assert way > 2 * evaluate.Progress(cloaker.encoders[0], small, (target,))(octaves.reduced(without.rgb, size))
 
 
-def test_the_same_seed_gives_the_same_tiles(cloaker: Cloaker) -> None:
-    first, again, other = (cloaker(waves(*SIZE), target=waves(*SIZE, seed=5), seed=seed).rgb for seed in (3, 3, 4))
+def test_the_same_seed_gives_the_same_tiles() -> None:
+    hasty = Cloaker(objective=make_objective(steps=2), engine_name="onnxruntime", tiling=SMALL)
+    first, again, other = (hasty(waves(*SIZE), target=waves(*SIZE, seed=5), seed=seed).rgb for seed in (3, 3, 4))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -160,13 +162,13 @@ def test_narrow_pictures_are_tiled_too(size: tuple[int, int]) -> None:
 
 def test_a_mask_holds_in_tiles_and_tiles_without_it_are_left_out(cloaker: Cloaker) -> None:
     mask = np.zeros(SIZE, np.float32)
-    mask[:50, :50] = 1
+    mask[:18, :28] = 1
     steps = []
     result = cloaker(waves(*SIZE), target=waves(*SIZE, seed=5), mask=mask, on_step=steps.append)
     change = np.abs(result.rgb.astype(int) - waves(*SIZE)).max(axis=2)
     assert change[mask == 0].max() == 0
-    assert change[:50, :50].max() > 0
-    assert steps[-1].steps == 8 + 4 * 3  # one reduction, and the four tiles that the mask touches
+    assert change[:18, :28].max() > 0
+    assert steps[-1].steps == 6 + 1 * 2  # the reduction, and the tile that the mask touches
 
 
 def test_steps_are_counted_over_all_parts_and_may_end_the_run(cloaker: Cloaker) -> None:
@@ -174,7 +176,7 @@ def test_steps_are_counted_over_all_parts_and_may_end_the_run(cloaker: Cloaker) 
     cloaker(waves(*SIZE), target=waves(*SIZE, seed=5), on_step=steps.append)
     told = [info.step for info in steps]
     assert told == sorted(set(told))
-    assert told[-1] == steps[0].steps == 8 + 12 * 3
+    assert told[-1] == steps[0].steps == 6 + 6 * 2
 
     def stop(info: object) -> None:
         raise KeyboardInterrupt
