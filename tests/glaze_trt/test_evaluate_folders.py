@@ -103,7 +103,14 @@ def test_two_folders_as_lines_and_as_a_page(folders: tuple[Path, Path], tmp_path
     assert f"no cloaked picture of {before / 'lone.png'}" in result.stderr
     assert f"no original of {after / 'other.png'}" in result.stderr
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
-    for shown in ("sea/a.png", "3 of 3", "After JPEG 75", "wide.png is 65 x 48", "What the model sees", "sha256"):
+    for shown in (
+        "sea/a.png",
+        f"{inside} of 3",
+        "After JPEG 75",
+        "wide.png is 65 x 48",
+        "What the model sees",
+        "sha256",
+    ):
         assert shown in page, shown
 
 
