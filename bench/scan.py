@@ -1,9 +1,9 @@
 """`python -m bench.scan`: a 24-megapixel scan through `glaze-trt cloak`, and what became of it.
 
-Makes a picture of 6000 × 4000 (of paintings, enlarged side by side with a scanner's grain; of drawn fields where there
-are none), cloaks it by the command in a process of its own, and prints seconds, peak memory, the seams, what a person
-may see at full size, and the progress there and scaled down to 1024 and 512 pixels. Exits 1 where a promise is broken:
-the budget, 8 GB, seams within 5 %, or a progress of 0.20 at 512.
+Makes a picture of 6000 × 4000 (the largest painting of a folder, enlarged, with a scanner's grain; drawn fields where
+there is none), cloaks it by the command in a process of its own, and prints seconds, peak memory, the seams, what a
+person may see at full size, and the progress there and scaled down to 1024 and 512 pixels. Exits 1 where a promise is
+broken: the budget, 8 GB, seams within 5 %, or a progress of 0.20 at 512.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> int:
     """Runs the command line and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.scan", description=__doc__)
     parser.add_argument("--picture", type=Path, help="cloak this one instead")
-    parser.add_argument("--art", type=Path, help="folder of paintings to make the scan of")
+    parser.add_argument("--art", type=Path, help="folder of paintings to make the scan of the largest")
     parser.add_argument("--width", type=int, default=6000)
     parser.add_argument("--height", type=int, default=4000)
     parser.add_argument("--model", default="tiny")
@@ -69,19 +69,14 @@ def main() -> int:
 
 
 def scan(height: int, width: int, art: Path | None) -> Levels:
-    """(H, W, 3) uint8: six paintings, three beside three, or drawn fields."""
+    """(H, W, 3) uint8: the largest painting of a folder, enlarged, or drawn fields; with a scanner's grain."""
     rng = np.random.default_rng(0)
-    page = Image.new("RGB", (width, height))
-    paintings = sorted(art.glob("*.jpg"))[::3][:6] if art is not None else []
-    cell = -(-width // 3), -(-height // 2)
-    for index in range(6):
-        if paintings:
-            painting = Image.open(paintings[index % len(paintings)]).convert("RGB")
-        else:
-            painting = Image.fromarray(_fields(rng))
-        place = (index % 3 * cell[0], index // 3 * cell[1])
-        page.paste(ImageOps.fit(painting, cell, Image.Resampling.LANCZOS), place)
-    levels = np.array(page)
+    paintings = [Image.open(path) for path in sorted(art.glob("*.jpg"))] if art is not None else []
+    if paintings:
+        page = max(paintings, key=lambda painting: painting.width * painting.height).convert("RGB")
+    else:
+        page = Image.fromarray(_fields(rng))
+    levels = np.array(ImageOps.fit(page, (width, height), Image.Resampling.LANCZOS))
     for top in range(0, height, 256):
         band = levels[top : top + 256]
         grain = GRAIN * rng.standard_normal(band.shape, dtype=np.float32)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import engine
 from engine.tape import dims
-from glaze_trt import models, presets, regional, styles, views, window
+from glaze_trt import models, presets, reduction, regional, styles, views, window
 from glaze_trt import step as graphs
 from glaze_trt.errors import PictureError, PrecisionError, UsageError
 from glaze_trt.large import Large
@@ -371,11 +371,14 @@ class Cloaker:
         return look, graphs.step(nets, objective, known, scaled=scaled, window=measured)
 
     def _shares(self, looking: Sequence[Network]) -> tuple[float, ...]:
-        """How much each that looks counts: an encoder's weight, spread over its boxes; none where all count alike."""
+        """How much each that looks counts: an encoder's weight, spread over boxes and sizes; none if all are alike."""
         names = [net.model.name for net in looking]
         weights = self._weights or (1.0,) * len(self.encoders)
         given = dict(zip([net.model.name for net in self.encoders], weights, strict=True))
-        shares = tuple(given[name] / names.count(name) for name in names)
+        shares = tuple(
+            given[name] / names.count(name) * (reduction.WEIGHT if isinstance(net, Reduced) else 1.0)
+            for name, net in zip(names, looking, strict=True)
+        )
         return shares if self._weights or len(set(shares)) > 1 else ()
 
     def looking(self, boxes: Sequence[Box]) -> tuple[Network, ...]:

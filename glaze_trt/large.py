@@ -3,8 +3,8 @@
 The reduction has 1024 pixels and is shown to the encoders at 512 too, so that the cloak outlasts being scaled down; it
 may use up a part of the visible error of the full-size picture. SSIMULACRA2 weighs coarse changes most, so what the
 loop sees of a reduction is weighed as that octave of the large one. Tiles begin with that change and leave it as it is.
-In the end their own part is made as strong as the measures of the whole picture allow. Only a few copies of the picture
-are held at once, none of them in floating point but the tiles' change, in float16.
+In the end their own part is made weaker, or all of it stronger, as the measures of the whole picture allow. Only a few
+copies of the picture are held at once, none of them in floating point but the tiles' change, in float16.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SEEN = 2
 """A change made on a reduction is judged on the picture at this many times its size: finer octaves do not see it."""
 
 _LONGEST = 1.25
-"""How much stronger the tiles' part may be in the end than each tile alone allows."""
+"""How much stronger all of the change may be in the end than each tile alone allows."""
 
 _TRIES = 4
 """Of strengths."""
@@ -174,7 +174,7 @@ class Large:
         return fine, aims, engines
 
     def _fitted(self, fine: NDArray[np.float16], engines: Engines) -> tuple[float, Costs]:
-        """How strong the tiles' part is, and what the whole picture then costs."""
+        """How strong the tiles' part is, over 1 with the base, and what the whole picture then costs."""
         budget = self._objective.budget
         measured = window.around(self._subject.mask, budget.linf, engines.perceptual)
         original = np.ascontiguousarray(window.cut(self._subject.original, measured))
@@ -204,12 +204,12 @@ class Large:
         return 0.0, costs
 
     def _levels(self, fine: NDArray[np.float16], scale: float) -> Levels:
-        """The picture with the base and a multiple of the tiles' part, made in bands of rows."""
+        """The picture with a multiple of the tiles' part, and of the base if it is over 1; made in bands of rows."""
         levels = np.empty_like(self._subject.original)
         for top in range(0, self._size[0], 256):
             part = slice(top, min(top + 256, self._size[0])), slice(0, self._size[1])
             limit = self._cap if self._subject.mask is None else self._cap * self._subject.mask[part][..., None]
-            change = self._based(part) + np.float32(scale) * fine[part].astype(np.float32)
+            change = np.float32(max(scale, 1.0)) * self._based(part) + np.float32(scale) * fine[part].astype(np.float32)
             levels[part] = octaves.added(self._subject.original[part], np.clip(change, -limit, limit))
         return levels
 

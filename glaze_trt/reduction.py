@@ -11,6 +11,10 @@ from engine.tape import OPSET, Tape
 from glaze_trt.network import Network, padded_shape
 from glaze_trt.resampling import BICUBIC, resampling
 
+WEIGHT = 2.0
+"""Of what an encoder sees of a picture scaled down, where 1 is what it sees of the picture itself: training pipelines
+take 512 pixels more often than 1024, and less of a change gets there."""
+
 
 class Reduced(Network):
     """An encoder of free size that sees every picture of one size at a smaller one."""

@@ -51,9 +51,9 @@ class Tiling:
     edge: int = 16
     fade: int = 32
     coarse: tuple[int, ...] = (512, 1024)
-    share: float = 0.65
+    share: float = 0.85
     cap: float = 0.75
-    steps: float = 0.4
+    steps: float = 0.25
 
     def cuts(self, size: Sequence[int]) -> bool:
         """Whether a picture of (height, width) is cut."""
