@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional
 
 from export.distill.pictures import to_levels
 
@@ -26,6 +27,14 @@ def distance(a: tuple[Tensor, ...] | list[Tensor], b: tuple[Tensor, ...] | list[
 def caps(count: int, generator: Generator, least: float = 3 / 255, most: float = 16 / 255) -> Tensor:
     """Random L-infinity bounds in [0,1] units, one a picture (B, 1, 1, 1)."""
     return least + (most - least) * torch.rand(count, 1, 1, 1, generator=generator)
+
+
+def activity(image: Tensor, least: float = 0.3, most: float = 2.0) -> Tensor:
+    """How much happens about each pixel, relative to the picture's mean (B, 1, H, W): where cloaks may be stronger."""
+    grey = image.mean(1, keepdim=True)
+    mean, square = (functional.avg_pool2d(x, 9, 1, 4, count_include_pad=False) for x in (grey, grey.square()))
+    deviation = (square - mean.square()).clamp(min=0).sqrt()
+    return (deviation / (deviation.mean((1, 2, 3), keepdim=True) + 1e-6)).clamp(least, most)
 
 
 def descend(

@@ -1,8 +1,9 @@
 """The encoder student's task: agree with TAESD on pictures, and on pictures perturbed against the student.
 
 Plain distillation transfers badly: a cloak made against a student leaves the set of pictures on which it was
-taught. So half of the crops are first moved, by a few steps of descent on the student itself, toward another
-picture's latent, and the teacher says what it sees there.
+taught. So every crop is also moved, by a few steps of descent on the student itself, toward another picture's
+latent. The teacher says what it sees there, and above all how far that is from what it saw before: the
+part of the latent that a cloak changes is small beside the picture's own.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from export.distill.students import TinyEncoder, encoder_entry
 from export.distill.training import autocast
 
 _ENTRY_WEIGHT = 0.2  # of the features at stride 4
-_ATTACK_STEPS = 3
+_AWAY_WEIGHT = 0.2  # of the way that an attack leads
+_LEAST_STEPS, _MOST_STEPS = 2, 8  # of an attack
 
 
 class EncoderTask:
@@ -33,26 +35,35 @@ class EncoderTask:
         self.student: nn.Module = TinyEncoder(teacher)
 
     def lesson(self, image: Tensor, generator: Generator) -> tuple[Tensor, ...]:
-        """Pictures, half of them perturbed, with the teacher's features at stride 4 and its latents."""
+        """Pictures beside what they become under attack, with the teacher's features at stride 4 and its latents.
+
+        All are (B, 2, ...), the clean picture first.
+        """
         student = self.student
-        half = len(image) // 2
         with torch.no_grad():
-            target = student(image[half:]).float()
-        cap = attack.caps(half, generator)
-        moved = attack.descend(image[:half], attack.toward(student, target[:half]), cap, _ATTACK_STEPS, generator)
-        image = torch.cat([moved, image[half:]])
+            target = student(image.roll(1, 0)).float()
+        cap = attack.caps(len(image), generator)
+        uneven = (torch.arange(len(image)) % 2 == 0).view(-1, 1, 1, 1)
+        cap = torch.where(uneven, cap * attack.activity(image), cap)
+        steps = int(torch.randint(_LEAST_STEPS, _MOST_STEPS + 1, (), generator=generator))
+        moved = attack.descend(image, attack.toward(student, target), cap, steps, generator)
+        pairs = torch.stack([image, moved], 1)
         with torch.no_grad():
-            return image, *encoder_entry(self.teacher, image)
+            entry, latent = encoder_entry(self.teacher, pairs.flatten(0, 1))
+        return pairs, entry.view(-1, 2, *entry.shape[1:]), latent.view(-1, 2, *latent.shape[1:])
 
     def loss(self, lesson: tuple[Tensor, ...]) -> Tensor:
-        """Smooth-L1 between latents, plus the relative error of the features at stride 4."""
+        """Smooth-L1 between latents, and relative errors of the features at stride 4 and of how far attacks led."""
         student = self.student
         assert isinstance(student, TinyEncoder)
-        image, wanted_entry, wanted = lesson
-        entry = student.front(image)
-        found = student.rest(entry)
-        error: Tensor = (entry.float() - wanted_entry.float()).square().mean() / wanted_entry.float().square().mean()
-        return functional.smooth_l1_loss(found.float(), wanted.float(), beta=0.2) + _ENTRY_WEIGHT * error
+        pairs, wanted_entry, wanted = (x.float().flatten(0, 1) for x in lesson)
+        entry = student.front(pairs)
+        found = student.rest(entry).float()
+        error = (entry.float() - wanted_entry).square().mean() / wanted_entry.square().mean()
+        away, wanted_away = (x[1::2] - x[::2] for x in (found, wanted))
+        apart = (away - wanted_away).square().mean() / wanted_away.square().mean()
+        loss: Tensor = functional.smooth_l1_loss(found, wanted, beta=0.2) + _ENTRY_WEIGHT * error + _AWAY_WEIGHT * apart
+        return loss
 
     def measure(self, student: nn.Module, image: Tensor, *, thorough: bool) -> dict[str, float]:
         """R^2 of latents, on clean pictures and on cloaks made against the student, and how far those transfer.
