@@ -21,8 +21,8 @@ from rich.table import Table
 import engine
 from bench.processor import cores, machine
 from engine.runtime.processor import detect
-from glaze_trt import step as graphs
 from glaze_trt.cloak import Cloaker
+from glaze_trt.graph import step as graphs
 
 BATCHES = (1, 2, 4)
 

@@ -35,14 +35,15 @@ from rich.table import Table
 
 from bench.processor import cores, machine
 from engine.runtime.processor import detect
-from glaze_trt.run_manifest import NAME
+from glaze_trt.runs.manifest import NAME
 
 UNDER_WAY = 3
 """Pictures that a kill may cost: in the loop, behind it, and between the two."""
 
 COUNTED = """
 import sys
-from glaze_trt import cli, stages
+from glaze_trt import cli
+from glaze_trt.runs import stages
 
 log = open(sys.argv.pop(1), "a", buffering=1)
 
@@ -56,7 +57,8 @@ cli.main()
 """The command, which notes every picture that goes into the loop."""
 
 ONE_BY_ONE = """
-from glaze_trt import cli, run
+from glaze_trt import cli
+from glaze_trt.runs import run
 
 def alone(of, *given, overlapped, before, **others):
     before(of, *given, overlapped=False, **others)

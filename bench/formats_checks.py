@@ -18,9 +18,9 @@ from PIL import Image, ImageCms, ImageSequence
 from bench import formats_profiles as profiles
 from bench import formats_samples as samples
 from bench.formats_samples import levels, saved, veil
-from glaze_trt import picture
 from glaze_trt.errors import GlazeError
-from glaze_trt.picture import Picture
+from glaze_trt.pictures import picture
+from glaze_trt.pictures.picture import Picture
 
 KEPT, NEARLY, TOLD, NO = "kept", "nearly", "told", "no"
 

@@ -143,8 +143,8 @@ def _sum_up(made: bytearray) -> None:
 
 def judged(data: bytes) -> tuple[str, str]:
     """What the loader makes of a file: `LOADED`, `REFUSED` or `CRASHED`, and its line."""
-    from glaze_trt import picture
     from glaze_trt.errors import GlazeError
+    from glaze_trt.pictures import picture
 
     path = Path("fuzz")
     try:

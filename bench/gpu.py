@@ -35,7 +35,7 @@ from bench.step.catalogue import make_work
 from bench.step.floor import multiply_adds
 from bench.step.torch_forms import Form, as_arrays, prepare_tensors
 from bench.step.whole import OurStep, our_step
-from glaze_trt import pace
+from glaze_trt.loop import pace
 
 FORMS = (
     Form("torch eager fp32"),

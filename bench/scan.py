@@ -27,7 +27,7 @@ from rich.table import Table
 
 from bench.processor import cores, machine
 from engine.runtime.processor import detect
-from glaze_trt import tiles
+from glaze_trt.large import tiles
 
 Levels = NDArray[np.uint8]
 

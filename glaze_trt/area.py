@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glaze_trt import faces as detector
-from glaze_trt import picture
 from glaze_trt.errors import PictureError, UsageError
-from glaze_trt.sight import Box, inside
+from glaze_trt.graph.sight import Box, inside
+from glaze_trt.pictures import picture
 
 Levels = NDArray[np.uint8]
 Mask = NDArray[np.float32]

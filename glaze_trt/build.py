@@ -25,11 +25,11 @@ from engine.runtime.serial import signature
 from engine.runtime.tensorrt import RTX, TENSORRT, TensorRt, precisions, short
 from engine.runtime.tensorrt_build import configure, logger
 from engine.tape import dims
-from glaze_trt import report
 from glaze_trt.cloak import Cloaker
 from glaze_trt.errors import UsageError
+from glaze_trt.large.tiles import Tiling
 from glaze_trt.network import Network, padded_shape
-from glaze_trt.tiles import Tiling
+from glaze_trt.report import contact_sheet
 
 _BACKENDS = {backend.name: backend for backend in (TENSORRT, RTX)}
 
@@ -135,7 +135,7 @@ def parts(cloaker: Cloaker, size: tuple[int, int], has: Sequence[Precision], bat
 
 def _of_encoder(encoder: Network, shape: tuple[int, ...], precision: Precision, batch: int) -> Iterator[Part]:
     """Its decoder, for the contact sheet, and its companion pair."""
-    decoder = report.decoder_of(encoder.model)
+    decoder = contact_sheet.decoder_of(encoder.model)
     if decoder is not None:
         decode = Network(decoder)
         latent = next(dims(value) for value in encoder.load("image", shape).graph.outputs if value.name == "latent")

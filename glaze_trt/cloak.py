@@ -18,20 +18,23 @@ from numpy.typing import NDArray
 
 import engine
 from engine.tape import dims
-from glaze_trt import models, presets, reduction, regional, styles, views, window
-from glaze_trt import step as graphs
+from glaze_trt import models, presets, styles
 from glaze_trt.errors import PictureError, PrecisionError, UsageError
-from glaze_trt.large import Large
-from glaze_trt.loop import Run
-from glaze_trt.losses import SCALING, Nets
+from glaze_trt.graph import reduction, views
+from glaze_trt.graph import step as graphs
+from glaze_trt.graph.losses import SCALING, Nets
+from glaze_trt.graph.reduction import Reduced
+from glaze_trt.graph.sight import Box, inside
+from glaze_trt.large import regional
+from glaze_trt.large.large import Large
+from glaze_trt.large.tiles import Tiling
+from glaze_trt.loop.descent import Run
+from glaze_trt.loop.subject import Array, Engines, OnStep, Subject
+from glaze_trt.measure import window
 from glaze_trt.network import SIZES_KEPT, Network, padded, padded_shape
 from glaze_trt.objective import INTENSITIES, Budget, Objective
-from glaze_trt.reduction import Reduced
 from glaze_trt.result import CloakReport, CloakResult, Levels, Picture, as_given, to_levels
-from glaze_trt.sight import Box, inside
 from glaze_trt.styles.pattern import pattern
-from glaze_trt.subject import Array, Engines, OnStep, Subject
-from glaze_trt.tiles import Tiling
 
 Sizes = tuple[tuple[int, int], ...]
 
@@ -78,7 +81,7 @@ def cloak(
         steps: how many; the preset's if None.
         intensity: `low`, `default` or `high`, the budget by name; for the preset `glaze`.
         budget: the budget itself; comes before `intensity`.
-        robust: transformations that the cloak shall outlast (`glaze_trt.views.NAMES`).
+        robust: transformations that the cloak shall outlast (`glaze_trt.graph.views.NAMES`).
         mask: (H, W) in [0,1], where the picture may change, and how much of the budget's `linf` each pixel may use.
         boxes: faces, as (x, y, width, height), for extractors that take one fixed size; the whole picture if none.
         seed: of the first δ and of the style.
@@ -346,7 +349,7 @@ class Cloaker:
         measured: Box | None = None,
         seen: Sizes = (),
     ) -> tuple[ir.Model, ir.Model]:
-        """What is computed of a picture once, and the step, for pictures of a shape; see `glaze_trt.step`.
+        """What is computed of a picture once, and the step, for pictures of a shape; see `glaze_trt.graph.step`.
 
         Args:
             shape: as the networks take it.

@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glaze_trt import pooled, ssimulacra, tiles
-from glaze_trt.aim import Aim
 from glaze_trt.errors import PictureError
+from glaze_trt.graph.sight import Box
+from glaze_trt.large import pooled, tiles
+from glaze_trt.loop.aim import Aim
+from glaze_trt.measure import ssimulacra
+from glaze_trt.measure.ssim import psnr, ssim
+from glaze_trt.measure.window import cut
+from glaze_trt.measure.window import ssimulacra2 as lower
 from glaze_trt.network import Network, padded
 from glaze_trt.objective import Features
-from glaze_trt.sight import Box
-from glaze_trt.ssim import psnr, ssim
-from glaze_trt.window import cut
-from glaze_trt.window import ssimulacra2 as lower
 
 Levels = NDArray[np.uint8]
 

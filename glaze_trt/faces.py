@@ -11,7 +11,7 @@ import numpy as np
 from cv2.data import haarcascades
 from numpy.typing import NDArray
 
-from glaze_trt.sight import Box, inside
+from glaze_trt.graph.sight import Box, inside
 
 _SIDE = 1024
 """Pixels of the longer side in which faces are looked for."""

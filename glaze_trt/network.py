@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 import engine
-from glaze_trt.sight import Box, through
+from glaze_trt.graph.sight import Box, through
 
 if TYPE_CHECKING:
     from glaze_trt.models import Manifest, ModelFile
@@ -88,7 +88,7 @@ def padded(levels: Levels, manifest: Manifest) -> NDArray[np.float32]:
     """An (H, W, 3) uint8 picture as (1, 3, H', W') float32 in [0, 1], grown at the right and bottom.
 
     H' and W' are the next multiples of the manifest's `multiple`, at least its `minimum`; the picture is mirrored. A
-    network of one fixed size takes any picture, see `sight`.
+    network of one fixed size takes any picture, see `graph.sight`.
     """
     sides = padded_shape(levels.shape[:2], manifest)[2:]
     grow = [(0, full - side) for full, side in zip(sides, levels.shape[:2], strict=True)]

@@ -22,7 +22,7 @@ Metric = Literal["mean-squared", "sum-squared", "l2", "relative", "relative-squa
 """Of two features a and b: mean (a−b)², Σ (a−b)², √Σ (a−b)², that over √Σ b², the square of this, or 1 − cos(a, b)."""
 
 Measure = Literal["lpips", "visibility", "structure", "dssim", "l2"]
-"""What may bound a cloak beside |δ|; `glaze_trt.terms` says how each is written."""
+"""What may bound a cloak beside |δ|; `glaze_trt.graph.terms` says how each is written."""
 
 How = Literal["multiplier", "hinge", "penalty", "doubling"]
 """How a bound acts: by a weight that follows its violation, by w·max(v − limit, 0), by w·v, or by w·max(v − limit, 0)²
@@ -75,7 +75,7 @@ class Features:
         unit: features are divided by their length first, as face embeddings are.
         margin: of `between`: max(D(target) − D(own) + margin, 0).
         blurred: the extractor also sees the picture through a Gaussian (7×7, σ 3), and both count.
-        views: transformations of which the extractors see one after another (`glaze_trt.views`).
+        views: transformations of which the extractors see one after another (`glaze_trt.graph.views`).
         weight: of the features' term in a loss whose gradients are not normalised.
         balance: how much more an encoder weighs that lags, where gradients are normalised: its weight goes as this
             power of the distance that is left.

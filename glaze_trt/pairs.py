@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glaze_trt import fit, folder, handling, models, picture, report, styles
+from glaze_trt import models, styles
 from glaze_trt.errors import PictureError, UsageError
 from glaze_trt.evaluate import Judge
+from glaze_trt.measure import handling
 from glaze_trt.network import Network
 from glaze_trt.objective import Budget
+from glaze_trt.pictures import picture
+from glaze_trt.report import contact_sheet
+from glaze_trt.runs import fit, folder
 from glaze_trt.targets import Targets
 
 if TYPE_CHECKING:
-    from glaze_trt.html_report import Entry
+    from glaze_trt.report.html_report import Entry
 
 Levels = NDArray[np.uint8]
 
@@ -206,13 +210,13 @@ class Measurer:
 
     def entry(self, measured: Measured, name: str, engine_name: str) -> Entry:
         """A pair for the page, with what the first encoder sees of it."""
-        from glaze_trt.html_report import Entry  # only a page needs what draws pages
+        from glaze_trt.report.html_report import Entry  # only a page needs what draws pages
 
         before, target = measured.before, measured.target
         if target is not None:
             target = picture.to_levels(styles.target_from(target, before.shape[:2]))
-        views = report.Views(before, measured.after, before if target is None else target)
-        seen = report.model_views(self.encoders[0], views, engine_name)
+        views = contact_sheet.Views(before, measured.after, before if target is None else target)
+        seen = contact_sheet.model_views(self.encoders[0], views, engine_name)
         return Entry(before, measured.after, target, seen, {**measured.found, "name": name})
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from glaze_trt.errors import PictureError
 from glaze_trt.objective import Budget
-from glaze_trt.picture import levels_and_alpha
+from glaze_trt.pictures.picture import levels_and_alpha
 
 Levels = NDArray[np.uint8]
 Picture = NDArray[Any] | Image.Image

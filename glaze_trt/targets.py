@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glaze_trt import faces as detector
-from glaze_trt import picture, presets, styles
+from glaze_trt import presets, styles
 from glaze_trt.errors import PictureError, UsageError
 from glaze_trt.network import Network
-from glaze_trt.picture import Picture
+from glaze_trt.pictures import picture
+from glaze_trt.pictures.picture import Picture
 from glaze_trt.styles import choice, statistics
 from glaze_trt.styles.diffusion import Diffusion, Stylizer
 from glaze_trt.styles.kept import Targets as Kept

@@ -2,7 +2,7 @@
 
 `Structure` is SSIM's contrast-structure over three octaves of opponent colours; `Visibility` is SSIMULACRA2's error (in
 XYB, six octaves). Both hold everything of the original picture that does not change. They are what a careful author
-would write in PyTorch, so that the step is timed against a fair opponent; `glaze_trt.terms` has them as graphs.
+would write in PyTorch, so that the step is timed against a fair opponent; `glaze_trt.graph.terms` has them as graphs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The whole cloaking step: the terms, their weights, the update and the projection.
 
 `whole_work` is the step in PyTorch, from its equations, with everything of the picture that stays computed beforehand;
-`our_step` is the graph that `glaze_trt.step` builds of the same networks, opened on the same picture and state. The
-terms and the update's constants are those of the product's default objective.
+`our_step` is the graph that `glaze_trt.graph.step` builds of the same networks, opened on the same picture and state.
+The terms and the update's constants are those of the product's default objective.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from bench.step.ours import write_forward
 from bench.step.torch_forms import Outputs, as_arrays
 from bench.step.torch_terms import Structure, Visibility
 from bench.step.work import Tensors, Term, Work
-from glaze_trt import step as graphs
-from glaze_trt.calibration import calibrated
-from glaze_trt.losses import Nets
+from glaze_trt.graph import step as graphs
+from glaze_trt.graph.losses import Nets
+from glaze_trt.loop.calibration import calibrated
 from glaze_trt.objective import Objective
 
 STEPS = 30  # length of the schedule

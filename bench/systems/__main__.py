@@ -31,9 +31,9 @@ from bench.systems.subject import Subject, faces, paintings
 from bench.systems.system import System, lasting, ours, published
 from bench.systems.work import Networks, Work
 from engine.runtime.processor import detect
+from glaze_trt.graph.views import NAMES
 from glaze_trt.objective import INTENSITIES, Objective
 from glaze_trt.presets import PRESETS
-from glaze_trt.views import NAMES
 
 TABLES = ("presets", "curve", "robust", "encoders", "styles")
 ROBUST = ("jpeg", "resize", ",".join(NAMES))

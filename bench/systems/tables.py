@@ -14,7 +14,8 @@ from bench.systems.equal import Spot
 from bench.systems.subject import Subject
 from bench.systems.system import System
 from bench.systems.work import Row, Work
-from glaze_trt import handling, styles
+from glaze_trt import styles
+from glaze_trt.measure import handling
 from glaze_trt.styles import choice
 
 Planned = Sequence[tuple[System, Sequence[Subject]]]

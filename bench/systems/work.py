@@ -21,9 +21,10 @@ from bench.systems.equal import scaled
 from bench.systems.measure import Measure
 from bench.systems.subject import Levels, Subject
 from bench.systems.system import System
-from glaze_trt import handling, models
+from glaze_trt import models
 from glaze_trt.cloak import Cloaker
 from glaze_trt.evaluate import ssimulacra2
+from glaze_trt.measure import handling
 from glaze_trt.network import Network
 
 Row = dict[str, Any]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from glaze_trt import styles
-from glaze_trt.page import FAINT, PAPER, write
+from glaze_trt.report.page import FAINT, PAPER, write
 
 _MARGIN, _GAP, _CAPTION, _LARGEST = 40, 24, 76, 512
 

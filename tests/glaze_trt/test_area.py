@@ -15,8 +15,8 @@ from glaze_trt import area, styles
 from glaze_trt.cloak import Cloaker, make_objective
 from glaze_trt.errors import PictureError, UsageError
 from glaze_trt.evaluate import Lpips, ssimulacra2
+from glaze_trt.measure.ssim import ssim
 from glaze_trt.result import to_levels
-from glaze_trt.ssim import ssim
 from tests.glaze_trt.embedding import embed, embed_raw, embedding
 from tests.glaze_trt.scene import face, waves
 

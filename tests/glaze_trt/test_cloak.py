@@ -14,10 +14,11 @@ import glaze_trt
 from engine.runtime.onnxruntime import OnnxRuntime
 from engine.runtime.protocol import EMULATE
 from engine.tape import OPSET, Tape
-from glaze_trt import handling, models
+from glaze_trt import models
 from glaze_trt.cloak import Cloaker, make_objective
 from glaze_trt.errors import ModelError, PictureError, PrecisionError, UsageError
 from glaze_trt.evaluate import Progress
+from glaze_trt.measure import handling
 from glaze_trt.network import Network
 from tests.glaze_trt.scene import waves
 

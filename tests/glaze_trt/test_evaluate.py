@@ -5,8 +5,8 @@ import pytest
 
 from glaze_trt import evaluate, models, styles
 from glaze_trt.errors import PictureError
-from glaze_trt.picture import to_levels
-from glaze_trt.ssim import psnr, ssim
+from glaze_trt.measure.ssim import psnr, ssim
+from glaze_trt.pictures.picture import to_levels
 from tests.glaze_trt.scene import scene
 
 

@@ -16,10 +16,10 @@ import glaze_trt
 from glaze_trt import models, presets, styles
 from glaze_trt.cloak import Cloaker, make_objective
 from glaze_trt.errors import PictureError, UsageError
+from glaze_trt.measure.ssim import ssim
 from glaze_trt.network import Network
 from glaze_trt.objective import Budget, Objective, Search
 from glaze_trt.result import CloakResult, to_levels
-from glaze_trt.ssim import ssim
 from glaze_trt.styles.pattern import pattern
 from tests.glaze_trt.embedding import embed, embedding
 from tests.glaze_trt.scene import waves

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glaze_trt import models, picture, styles
+from glaze_trt import models, styles
 from glaze_trt.errors import PictureError, UsageError
 from glaze_trt.network import Network
+from glaze_trt.pictures import picture
 from glaze_trt.styles import choice
 from glaze_trt.styles.diffusion import Diffusion
 from glaze_trt.styles.pattern import pattern
