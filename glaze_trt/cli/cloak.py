@@ -68,7 +68,12 @@ class _Cloak(TyperCommand):
 def cloak(
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE|FOLDER|PATTERN", help="Pictures to cloak.", show_default=False),
+        typer.Argument(
+            metavar="IMAGE|FOLDER|PATTERN",
+            help="Pictures to cloak.",
+            show_default=False,
+            readable=False,  # one that cannot be read is told of and skipped
+        ),
     ],
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="File, or folder/ (default: NAME.cloaked.png beside each).")
@@ -201,7 +206,7 @@ def cloak(
             console.summary(tally)
         if tally.interrupted:
             raise KeyboardInterrupt
-        if tally.failed:
+        if tally.failed or tally.unread:
             raise typer.Exit(1)
 
 

@@ -36,7 +36,8 @@ _FORMS = {"progress": ".3f", "ssimulacra2": ".1f", "lpips": ".4f", "linf": ".4f"
 @app.command()
 def evaluate(
     before: Annotated[
-        Path, typer.Argument(metavar="A", help="The original, or a folder of originals.", show_default=False)
+        Path,
+        typer.Argument(metavar="A", help="The original, or a folder of originals.", show_default=False, readable=False),
     ],
     after: Annotated[
         Path | None,
@@ -45,6 +46,7 @@ def evaluate(
             help="The cloaked picture; of a folder, that of the cloaked ones, found by relative name: "
             "x/y.jpg is met by x/y.png or x/y.cloaked.png.",
             show_default=False,
+            readable=False,
         ),
     ] = None,
     portfolio: Annotated[
@@ -195,12 +197,12 @@ def _document(
 def _say(matched: pairs.Matched, outcome: _Outcome, written: str | None) -> None:
     if matched.folders is None:
         (found,) = outcome.rows
-        typer.echo(f"{found['a']} -> {found['b']}")
+        console.tell(f"{found['a']} -> {found['b']}")
         console.measures(found, names=tuple(pairs.MEASURES))
         console.shares(found)
-        typer.echo(f"  {'inside' if found['within'] else 'outside'} the budget: {_budget(found['budget'])}")
+        console.tell(f"  {'inside' if found['within'] else 'outside'} the budget: {_budget(found['budget'])}")
         for note in found["notes"]:
-            typer.echo(f"  note: {note}")
+            console.tell(f"  note: {note}")
     elif outcome.rows:
         _say_rows(matched, outcome)
     for path in matched.missing:
@@ -208,7 +210,7 @@ def _say(matched: pairs.Matched, outcome: _Outcome, written: str | None) -> None
     for path in matched.unmatched:
         console.say(f"no original of {path}")
     if written is not None:
-        typer.echo(f"report: {written}")
+        console.tell(f"report: {written}")
 
 
 def _say_rows(matched: pairs.Matched, outcome: _Outcome) -> None:
@@ -223,7 +225,7 @@ def _say_rows(matched: pairs.Matched, outcome: _Outcome) -> None:
     lines += [{"picture": f"({each})"} | _written(found[each], shown) | {"budget": ""} for each in _SUMS]
     console.table(lines)
     budget = _budget(outcome.rows[0]["budget"])
-    typer.echo(f"{found['within']} of {found['pairs']} inside the budget: {budget}")
+    console.tell(f"{found['within']} of {found['pairs']} inside the budget: {budget}")
 
 
 def _written(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:

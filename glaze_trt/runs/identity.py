@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from glaze_trt.errors import PictureError
+from glaze_trt.models import sha256_of
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,13 @@ class Identity:
         """Of a file as it is now.
 
         Raises:
-            PictureError: it cannot be read.
+            PictureError: it cannot be read, or is a pipe or the like.
         """
         try:
             state = path.stat()
-            return cls(state.st_size, state.st_mtime_ns, _sha256(path))
+            if not stat.S_ISREG(state.st_mode):  # of a pipe there is no end
+                raise PictureError(f"{path}: is not an ordinary file")
+            return cls(state.st_size, state.st_mtime_ns, sha256_of(path))
         except OSError as error:
             raise PictureError(f"{path}: cannot be read ({error.strerror or error})") from error
 
@@ -36,11 +39,6 @@ class Identity:
             state = path.stat()
             if state.st_size != self.bytes:
                 return False
-            return state.st_mtime_ns == self.mtime_ns or _sha256(path) == self.sha256
+            return state.st_mtime_ns == self.mtime_ns or sha256_of(path) == self.sha256
         except OSError:
             return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

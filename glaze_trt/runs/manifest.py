@@ -5,7 +5,8 @@
     {"name": "b.png", "status": "failed", "kind": "PictureError", "error": ..., "finished": ...}
 
 Every line is on disk before what it tells of is put in place (see `parts`), so a run that was killed can go on and
-loses nothing that a line tells of. The last line of a name counts. Which pictures there are is not known here.
+loses nothing that a line tells of. The last line of a name counts; where that is a failure, the results that an
+earlier one tells of are still the run's own. Which pictures there are is not known here.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import IO, Any
 import filelock
 
 from glaze_trt.errors import OutputError, UsageError
+from glaze_trt.models import sha256_of
 from glaze_trt.runs.identity import Identity
 from glaze_trt.runs.parts import Part, claim
 
@@ -33,30 +35,46 @@ NAME = "manifest.jsonl"
 
 FORMAT = 1
 
+_BEGINNING = b'{"manifest": "glaze-trt"'
+
 _SHOWN = 60
 """Characters of a setting that a message shows."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """A picture that a line says is done: the file it was made from, its result files, and where its line begins."""
+    """A picture that a line says is done.
+
+    Attributes:
+        identity: the file it was made from.
+        files: its results.
+        offset: where its line begins.
+        stale: whether a later line tells of a failure.
+    """
 
     identity: Identity
     files: tuple[Part, ...]
     offset: int
+    stale: bool = False
 
     def restore(self) -> bool:
         """Whether every file is in its place, after what was whole but not yet there has been put there."""
-        return all(_is_there(file) or claim(file) for file in self.files)
+        return all([claim(file) or _is_there(file) for file in self.files])
 
     @property
     def ours(self) -> bool:
-        """Whether what lies at the results' places is still what was made."""
-        return all(_is_there(file) for file in self.files if file.path.exists())
+        """Whether what lies at the results' places is still what was made, to the byte."""
+        return all(_is_whole(file) for file in self.files if file.path.exists())
 
 
 class RunManifest:
-    """An open manifest. One run at a time writes it; `write` is called by one thread at a time."""
+    """An open manifest. One run at a time writes it, from one thread at a time.
+
+    Attributes:
+        path: the file.
+        run: what files in the making are called after.
+        done: by name, pictures of which the run that is gone on with says that they are done.
+    """
 
     def __init__(
         self,
@@ -78,11 +96,14 @@ class RunManifest:
 
         Raises:
             UsageError: it was begun with other settings, or is there and neither `resume` nor `overwrite` is given.
-            OutputError: it cannot be written, is none, or another run is writing it.
+            OutputError: it cannot be written, is another file, or another run is writing it.
         """
         self.path = path
-        self._done: dict[str, Done] = {}
+        self.done: dict[str, Done] = {}
+        self._empty = False
         self._settings = json.loads(json.dumps(settings, default=str))
+        if path.is_file() and not _may_be_ours(path):
+            raise _foreign(path)
         if path.is_file() and not (resume or overwrite):
             raise UsageError(
                 f"{path}: an earlier run was begun here; add --resume to go on with it, --overwrite to begin anew, "
@@ -99,14 +120,12 @@ class RunManifest:
             self._empty = header is None
             self._file = self._open(fresh=self._empty)
         except BaseException as error:
+            if self._empty and isinstance(error, KeyboardInterrupt):
+                path.unlink(missing_ok=True)
             self._unlock()
             if isinstance(error, OSError):
                 raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
             raise
-
-    def done(self, name: str) -> Done | None:
-        """The last line of a picture, if it says that it is done."""
-        return self._done.get(name)
 
     def report(self, done: Done) -> dict[str, Any]:
         """The report in a line; read again, as thousands of them would fill the memory."""
@@ -136,7 +155,8 @@ class RunManifest:
 
     def close(self) -> None:
         """Let another run have it; nothing is left of a run that ended before it told of anything."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a full disk, which was told of already
+            self._file.close()
         if self._empty:
             with contextlib.suppress(OSError):
                 self.path.unlink()
@@ -161,9 +181,9 @@ class RunManifest:
                 if header is None:
                     header = self._checked(told, say)
                 elif told["status"] == "done":
-                    self._done[told["name"]] = self._taken(told, header["run"], offset)
-                else:
-                    self._done.pop(told["name"], None)
+                    self.done[told["name"]] = self._taken(told, header["run"], offset)
+                elif told["name"] in self.done:
+                    self.done[told["name"]] = replace(self.done[told["name"]], stale=True)
             except (ValueError, KeyError, TypeError) as error:
                 raise OutputError(
                     f"{self.path}: line {number} is damaged, so the run cannot go on; remove that line, or add "
@@ -173,9 +193,7 @@ class RunManifest:
 
     def _checked(self, header: Any, say: Callable[[str], None]) -> dict[str, Any]:
         if not isinstance(header, dict) or (header.get("manifest"), header.get("format")) != ("glaze-trt", FORMAT):
-            raise OutputError(
-                f"{self.path}: is no manifest of this program, or of another version; choose another file"
-            )
+            raise _foreign(self.path)
         other = _differences(header["settings"], self._settings)
         if other:
             raise UsageError(
@@ -226,9 +244,22 @@ def is_output(folder: Path) -> bool:
     """Whether a folder holds the results of a run."""
     try:
         with (folder / NAME).open("rb") as file:
-            return file.readline(64).startswith(b'{"manifest": "glaze-trt"')
+            return file.readline(64).startswith(_BEGINNING)
     except OSError:
         return False
+
+
+def _may_be_ours(path: Path) -> bool:
+    """Whether a file begins as a manifest does; one of which the first line was cut off is ours too."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_BEGINNING)) == _BEGINNING[: path.stat().st_size]
+    except OSError:
+        return True  # what opens it will say why
+
+
+def _foreign(path: Path) -> OutputError:
+    return OutputError(f"{path}: is no manifest of this program, or of another version; choose another file")
 
 
 def _locked(path: Path, say: Callable[[str], None]) -> filelock.BaseFileLock | None:
@@ -280,6 +311,13 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 def _is_there(file: Part) -> bool:
     try:
         return file.path.stat().st_size == file.bytes
+    except OSError:
+        return False
+
+
+def _is_whole(file: Part) -> bool:
+    try:
+        return _is_there(file) and sha256_of(file.path) == file.sha256
     except OSError:
         return False
 

@@ -43,6 +43,7 @@ class Tally:
         failed: not done.
         earlier: done by the run that this one goes on with.
         passed_over: files that were not taken, by suffix.
+        unread: folders that cannot be read, and why, a line each.
         failures: the input and the reason; the first ones, for a tree.
         note: what must be said of the models.
         interrupted: whether a person stopped it.
@@ -57,6 +58,7 @@ class Tally:
     failed: int = 0
     earlier: int = 0
     passed_over: Counter[str] = field(default_factory=Counter)
+    unread: list[str] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
     note: str | None = None
     interrupted: bool = False

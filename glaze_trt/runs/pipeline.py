@@ -91,7 +91,7 @@ class Pipeline:
         self._room = Room(MEGAPIXELS * 1_000_000)
         self._broken: deque[str] = deque(maxlen=16)  # pictures with frames that may still be under way
         self._fatal: BaseException | None = None
-        self._threads: list[threading.Thread] = []
+        self._ended: list[threading.Event] = []  # of the thread behind the loop, and of the one before it
 
     def run(self, jobs: Iterable[Job]) -> None:
         """Do all pictures, or those begun before `stopped` says so.
@@ -104,14 +104,10 @@ class Pipeline:
         if not self._overlapped:
             self._one_by_one(jobs)
             return
-        self._threads = [
-            threading.Thread(target=self._finish, name="finish", daemon=True),
-            threading.Thread(target=self._prepare, args=(jobs,), name="prepare", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
         try:
             try:
+                self._start("finish", self._finish)
+                self._start("prepare", lambda: self._prepare(jobs))
                 self._loop()
             finally:
                 self._ready.abandon()
@@ -119,12 +115,8 @@ class Pipeline:
                 self._moved.close()
             self._join()
         except KeyboardInterrupt:
-            if self._hurried():
-                self._moved.abandon()
-                self._join(_LEAVING)
-                if any(thread.is_alive() for thread in self._threads):
-                    self._leave()
-            self._join()
+            while not self._wound_up():
+                pass
             raise
         if self._fatal is not None:
             raise self._fatal
@@ -142,8 +134,8 @@ class Pipeline:
     def settle(self, seconds: float) -> None:
         """Give what is behind the loop a time to be finished; from any thread, where the loop does not return."""
         self._moved.close()
-        for thread in self._threads[:1]:
-            thread.join(seconds)
+        for ended in self._ended[:1]:
+            ended.wait(seconds)
 
     def _one_by_one(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
@@ -242,6 +234,33 @@ class Pipeline:
         self._moved.abandon()
         self._room.open()
 
+    def _wound_up(self) -> bool:
+        """After an interrupt, wait for the threads to end; False where another one comes meanwhile."""
+        try:
+            if self._hurried():
+                self._moved.abandon()
+                self._join(_LEAVING)
+                if not all(ended.is_set() for ended in self._ended):
+                    self._leave()
+            self._join()
+        except KeyboardInterrupt:
+            return False
+        return True
+
+    def _start(self, name: str, stage: Callable[[], None]) -> None:
+        # Not `Thread.join`: where one is interrupted, Python before 3.13 takes the thread for ended, and would abort at
+        # its own end while that is in compiled code.
+        ended = threading.Event()
+
+        def work() -> None:
+            try:
+                stage()
+            finally:
+                ended.set()
+
+        threading.Thread(target=work, name=name, daemon=True).start()
+        self._ended.append(ended)
+
     def _join(self, seconds: float | None = None) -> None:
-        for thread in self._threads:
-            thread.join(seconds)
+        for ended in self._ended:
+            ended.wait(seconds)

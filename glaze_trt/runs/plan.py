@@ -66,20 +66,21 @@ def plan(inputs: Inputs, wishes: Wishes, known: Mapping[str, Path] | None = None
     Args:
         inputs: the pictures.
         wishes: where results shall go.
-        known: outputs that a run which goes on has given already, below the folder, by the picture's name; kept.
+        known: outputs that a run which goes on has given already, below the folder, by the picture's name; kept, also
+            those of pictures that are gone.
 
     Raises:
-        UsageError: several pictures for one file, a tree without a folder for it, or two named files that would get
-            one name.
+        UsageError: several pictures for one file, a tree without a folder for it, results that would lie among the
+            pictures of a tree, or two named files that would get one name.
     """
     output, sheet, pictures = wishes.output, wishes.sheet, inputs.pictures
     suffixes = [".tif" if wishes.pages and found.path.suffix.lower() in _PAGES else ".png" for found in pictures]
     if inputs.tree:
         if output is None or not is_folder(output):
             raise UsageError("the results of a folder or a pattern need a folder of their own: -o FOLDER/")
-        _refuse_itself(pictures, Path(output))
         names = _names(pictures, suffixes, known or {})
         outputs = [Path(output) / name for name in names]
+        _refuse_among_inputs(pictures, outputs)
     else:
         outputs = list(_outputs(pictures, suffixes, output))
         names = [Path(f"{found.path.stem}.png") for found in pictures]
@@ -139,10 +140,10 @@ def _outputs(pictures: Sequence[Found], suffixes: Sequence[str], output: str | N
 
 
 def _names(pictures: Sequence[Found], suffixes: Sequence[str], known: Mapping[str, Path]) -> list[Path]:
-    """A name below the output folder for every picture of a tree, no two alike on any file system."""
+    """A name below the output folder for every picture of a tree, no two alike on any file system, and no folder's."""
     names = dict(known)
-    taken = {_folded(path) for path in names.values()}
     own = [Path(found.path.name if found.named else found.name) for found in pictures]
+    taken = {_folded(path) for path in (*names.values(), *(folder for path in own for folder in path.parents))}
     turns = sorted(range(len(pictures)), key=lambda i: own[i].suffix != suffixes[i])  # those that keep their name first
     for i in turns:
         if pictures[i].name not in names:
@@ -164,12 +165,14 @@ def _folded(path: Path) -> str:
     return unicodedata.normalize("NFC", path.as_posix()).casefold()
 
 
-def _refuse_itself(pictures: Sequence[Found], output: Path) -> None:
-    place = os.path.realpath(output)
+def _refuse_among_inputs(pictures: Sequence[Found], outputs: Sequence[Path]) -> None:
+    """Results beside or over the pictures of a tree, which the next run would cloak again."""
+    places = {os.path.realpath(output.parent): output.parent for output in outputs}
     for found in pictures:
-        if os.path.realpath(found.path.parent) == place:
+        place = places.get(os.path.realpath(found.path.parent))
+        if place is not None:
             raise UsageError(
-                f"{output}: the pictures lie in this folder themselves ({found.path.name}); give their results another"
+                f"{place}: the pictures lie in this folder themselves ({found.path.name}); give their results another"
             )
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from glaze_trt.errors import GlazeError, OutputError, UsageError
+from glaze_trt.errors import OutputError, PictureError, UsageError
 from glaze_trt.pictures import picture
 from glaze_trt.result import Levels, StepInfo
 from glaze_trt.runs import folder, jobs, parts, plan, ray_session
@@ -45,7 +45,7 @@ class Screen(Protocol):
         """A picture is done and in its place."""
 
     def failed(self, error: Exception, bar: Bar) -> None:
-        """A picture was not done."""
+        """A picture was not done, or a folder cannot be read."""
 
 
 def run(order: Order, settings: Settings, screen: Screen) -> Tally:
@@ -63,6 +63,8 @@ def run(order: Order, settings: Settings, screen: Screen) -> Tally:
     planned = plan.plan(inputs, order.wishes)
     if order.resume and not (inputs.tree or order.manifest):
         raise UsageError("--resume goes on where a manifest ends: add --manifest FILE, as in the run before")
+    if order.manifest is not None and order.manifest.suffix.lower() in picture.FORMATS:
+        raise UsageError(f"{order.manifest}: has the name of a picture; call the manifest {NAME}, say")
     alone = len(planned) == 1 and not inputs.tree and order.ray is None
     tally = Tally(inputs.tree, len(planned), passed_over=inputs.passed_over)
     with contextlib.ExitStack() as opened:
@@ -71,6 +73,7 @@ def run(order: Order, settings: Settings, screen: Screen) -> Tally:
         first = "stopping at the next step" if alone else "finishing the picture in hand, then stopping"
         stop = opened.enter_context(Stop(bar.say, course.leave, first))
         course.begin(opened, stop, inputs, planned, alone=alone)
+        course.unread(inputs.unread)
         try:
             course.go(stop, alone=alone)
         except KeyboardInterrupt:
@@ -124,14 +127,22 @@ class _Course:
             )
             self._manifest = opened.enter_context(manifest)
             tally.manifest, stages.run = place, manifest.run
-            if inputs.tree:
-                planned = plan.plan(inputs, order.wishes, self._known(planned))
+            if inputs.tree and manifest.done:
+                planned = plan.plan(inputs, order.wishes, self._known(manifest))
         plan.make_folders(planned, inputs, order.wishes)
         places = {path.parent for job in planned for path in (job.output, job.sheet) if path is not None}
         opened.callback(parts.sweep, places, stages.run)
         self._todo = [job for job in map(self._left, planned) if job is not None]
         parts.sweep(places, stages.run)  # what a run that was killed had not finished
         self._bar.expect(len(self._todo))
+
+    def unread(self, lines: Sequence[str]) -> None:
+        """Tell of folders that cannot be read, so that nobody takes their pictures for cloaked."""
+        self._tally.unread += lines
+        for line in lines:
+            if self._page is not None:
+                self._page.fail("", line)
+            self._screen.failed(PictureError(line), self._bar)
 
     def go(self, stop: Stop, *, alone: bool) -> None:
         """All pictures that are left."""
@@ -182,8 +193,7 @@ class _Course:
             return
         finally:
             Stages.discard(result.files)
-        if self._page is not None:
-            self._page.add(result.entry or self._entry(job, made))
+        self._show(job, made, result.entry)
         self._tally.cloaked += 1
         self._screen.cloaked(made, self._bar, tree=tree)
         self._bar.end()
@@ -211,36 +221,40 @@ class _Course:
         self._screen.failed(error, self._bar)
         self._bar.end(failed=True)
 
-    def _known(self, planned: Sequence[Job]) -> dict[str, Path]:
+    def _known(self, manifest: RunManifest) -> dict[str, Path]:
         """What the run that is gone on with called its results, below the output folder."""
-        known = {}
-        for job in planned:
-            done = self._manifest.done(job.name) if self._manifest is not None else None
-            if done is not None:
-                known[job.name] = Path(os.path.relpath(done.files[0].path, str(self._order.wishes.output)))
-        return known
+        output = str(self._order.wishes.output)
+        return {name: Path(os.path.relpath(done.files[0].path, output)) for name, done in manifest.done.items()}
 
     def _left(self, job: Job) -> Job | None:
         """A picture that is still to be done; None where an earlier run did it."""
-        done = self._manifest.done(job.name) if self._manifest is not None else None
+        if self._manifest is None:
+            return job
+        done = self._manifest.done.get(job.name)
         if done is None or os.path.realpath(done.files[0].path) != os.path.realpath(job.output):
             return job
-        if not (done.identity.fits(job.input) and done.restore()):
+        if done.stale or not (done.identity.fits(job.input) and done.restore()):
             return replace(job, replace=done.ours)
         self._tally.earlier += 1
-        if self._page is not None and self._manifest is not None:
-            with contextlib.suppress(GlazeError):  # it is only shown
-                self._page.add(self._entry(job, self._manifest.report(done)))
+        if self._page is not None:
+            self._show(job, self._manifest.report(done))
         return None
 
-    def _entry(self, job: Job, made: dict[str, Any]) -> Entry:
-        """What a page shows of a picture that is not at hand any more; its target is not made again."""
+    def _show(self, job: Job, made: dict[str, Any], entry: Entry | None = None) -> None:
+        """Put a picture on the page, if there is one; without its target, which is not made again, if not at hand.
+
+        Raises:
+            OutputError: the page cannot be written.
+        """
+        if self._page is None:
+            return
         from glaze_trt.report.html_report import Entry
 
         def levels(path: Path) -> Levels:
             return (picture.frames(path)[0] if self._settings.frames == "all" else picture.load(path)).levels
 
-        return Entry(levels(job.input), levels(job.output), None, None, made)
+        with contextlib.suppress(PictureError):  # it is only shown
+            self._page.add(entry or Entry(levels(job.input), levels(job.output), None, None, made))
 
     def _open_page(self, place: Path, told: dict[str, Any], expected: int) -> Page:
         from glaze_trt.report.html_report import Page

@@ -93,8 +93,10 @@ class Stages:
         def counted(image: Image.Image, head: bytes) -> int:
             return image.width * image.height * (getattr(image, "n_frames", 1) if every else 1)
 
-        with contextlib.suppress(GlazeError, OSError), job.input.open("rb") as file:
-            return decoding.opened(file, job.input, counted)
+        with contextlib.suppress(GlazeError, OSError):
+            if job.input.is_file():
+                with job.input.open("rb") as file:
+                    return decoding.opened(file, job.input, counted)
         return 0  # it will not be read either
 
     def prepare(self, job: Job, doing: Doing = lambda what: None) -> Iterator[Shot]:

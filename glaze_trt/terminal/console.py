@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import traceback
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from glaze_trt.runs.order import Tally
 
 INTERRUPTED = 130
+
+_COMMANDS = ("Cc", "Cs", "Zl", "Zp")
+"""Categories of characters that are no text: controls, halves of surrogates, separators of lines."""
 
 _INTERRUPTION = "interrupted; nothing was left half-written"
 
@@ -64,6 +68,13 @@ def one_line(error: BaseException) -> str:
     return f"unforeseen {type(error).__name__}: {text or 'no message'} (add --debug to see where)"
 
 
+def shown(text: str) -> str:
+    """Text as it may go to a terminal: what would break the line or command the terminal, in a file's name, escaped."""
+    return "".join(
+        each.encode("unicode_escape").decode() if unicodedata.category(each) in _COMMANDS else each for each in text
+    )
+
+
 def leave() -> NoReturn:
     """End as interrupted from any thread, with the main one in code that does not return."""
     say(_INTERRUPTION)
@@ -73,7 +84,12 @@ def leave() -> NoReturn:
 
 def say(line: str) -> None:
     """One line on stderr."""
-    typer.echo(line, err=True)
+    typer.echo(shown(line), err=True)
+
+
+def tell(line: str) -> None:
+    """One line on stdout."""
+    typer.echo(shown(line))
 
 
 def document(value: Mapping[str, Any]) -> None:
@@ -84,31 +100,31 @@ def document(value: Mapping[str, Any]) -> None:
 def cloaked(made: Mapping[str, Any]) -> None:
     """What was done to one picture and what was measured, on stdout."""
     budget, seconds = made["budget"], made["seconds"]
-    typer.echo(f"{made['input']} -> {made['output']}")
-    typer.echo(
+    tell(f"{made['input']} -> {made['output']}")
+    tell(
         f"  {made['size'][0]} x {made['size'][1]}, {made['steps']} steps{_toward(made)} in {seconds['total']:.1f} s; "
         f"{made['engine']} {made['precision']} on {made['device']}"
     )
     linf = None if budget.get("linf") is None else budget["linf"] * 255
     lpips = _limit(" <= ", budget.get("lpips"), ".3g")
-    typer.echo(f"  progress     {made['progress']:.3f}    as the model {made['model']} sees it")
+    tell(f"  progress     {made['progress']:.3f}    as the model {made['model']} sees it")
     shares(made)
-    typer.echo(f"  SSIMULACRA2  {made['ssimulacra2']:.1f}{_limit(' >= ', budget.get('ssimulacra2'), '.0f')}")
-    typer.echo(f"  LPIPS        {made['lpips']:.4f}{lpips}, net {made['perceptual']}")
-    typer.echo(f"  largest      {made['linf'] * 255:.0f}/255{_limit(' <= ', linf, '.0f')}")
+    tell(f"  SSIMULACRA2  {made['ssimulacra2']:.1f}{_limit(' >= ', budget.get('ssimulacra2'), '.0f')}")
+    tell(f"  LPIPS        {made['lpips']:.4f}{lpips}, net {made['perceptual']}")
+    tell(f"  largest      {made['linf'] * 255:.0f}/255{_limit(' <= ', linf, '.0f')}")
     if budget.get("dssim") is not None:
-        typer.echo(f"  DSSIM        {(1 - made['ssim']) / 2:.4f}   <= {budget['dssim']:.3g}")
+        tell(f"  DSSIM        {(1 - made['ssim']) / 2:.4f}   <= {budget['dssim']:.3g}")
     measures(made, names=("ssim", "psnr"))
     for note in made["notes"]:
-        typer.echo(f"  note: {note}")
+        tell(f"  note: {note}")
     if made.get("sheet"):
-        typer.echo(f"  contact sheet: {made['sheet']}")
+        tell(f"  contact sheet: {made['sheet']}")
 
 
 def line(made: Mapping[str, Any]) -> None:
     """One of many pictures, on stdout."""
     lpips = "" if made["lpips"] is None else f"  LPIPS {made['lpips']:.4f}"
-    typer.echo(
+    tell(
         f"{made['name']} -> {made['output']}  progress {made['progress']:.3f}  SSIMULACRA2 {made['ssimulacra2']:.1f}"
         f"{lpips}  {made['seconds']['total']:.1f} s"
     )
@@ -119,16 +135,18 @@ def summary(tally: Tally) -> None:
     if tally.tree:
         rate = f", {per_minute(tally.cloaked, tally.seconds)} a minute" if tally.cloaked else ""
         earlier = f", {tally.earlier} done before" if tally.earlier else ""
-        typer.echo(f"{tally.cloaked} of {tally.pictures} pictures cloaked{rate}{earlier}, {tally.failed} failed")
+        count = len(tally.unread)
+        unread = f", {count} folder{'' if count == 1 else 's'} not read" if count else ""
+        tell(f"{tally.cloaked} of {tally.pictures} pictures cloaked{rate}{earlier}, {tally.failed} failed{unread}")
         if tally.passed_over:
             which = ", ".join(f"{count} {suffix}" for suffix, count in sorted(tally.passed_over.items()))
-            typer.echo(f"  passed over: {which}")
+            tell(f"  passed over: {which}")
     if tally.manifest is not None:
-        typer.echo(f"  manifest: {tally.manifest}")
+        tell(f"  manifest: {tally.manifest}")
     if tally.page is not None:
-        typer.echo(f"  report: {tally.page}")
+        tell(f"  report: {tally.page}")
     if tally.cloaked and tally.note:
-        typer.echo(tally.note)
+        tell(tally.note)
 
 
 def per_minute(count: int, seconds: float) -> str:
@@ -149,16 +167,16 @@ def told(tally: Tally, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not tally.tree:
         return {"pictures": list(reports), "failures": tally.failures, "note": note, **ends}
     counts = {name: getattr(tally, name) for name in ("pictures", "cloaked", "earlier", "failed")}
-    passed = {"passed_over": dict(sorted(tally.passed_over.items()))}
+    passed = {"passed_over": dict(sorted(tally.passed_over.items())), "unread": tally.unread}
     return {**counts, **passed, "seconds": tally.seconds, "failures": tally.failures, "note": note, **ends}
 
 
 def shares(made: Mapping[str, Any]) -> None:
     """Progress by encoder, where there are several, and what handling leaves of it."""
     for name, value in made["progresses"].items() if len(made["progresses"]) > 1 else ():
-        typer.echo(f"    {name:<25}{value:.3f}")
+        tell(f"    {name:<25}{value:.3f}")
     for name, value in made.get("handled", {}).items():
-        typer.echo(f"    {'after ' + name:<25}{value:.3f}")
+        tell(f"    {'after ' + name:<25}{value:.3f}")
 
 
 def _toward(made: Mapping[str, Any]) -> str:
@@ -170,7 +188,7 @@ def _toward(made: Mapping[str, Any]) -> str:
 
 def measures(values: Mapping[str, Any], names: tuple[str, ...]) -> None:
     """Some of the measures, one a line; what was not measured is left out."""
-    shown = {
+    forms = {
         "progress": ("progress     ", "{:.3f}"),
         "ssimulacra2": ("SSIMULACRA2  ", "{:.1f}"),
         "lpips": ("LPIPS        ", "{:.4f}"),
@@ -179,19 +197,19 @@ def measures(values: Mapping[str, Any], names: tuple[str, ...]) -> None:
         "psnr": ("PSNR         ", "{:.1f} dB"),
     }
     for name in names:
-        label, form = shown[name]
+        label, form = forms[name]
         if values.get(name) is not None:
-            typer.echo(f"  {label}{form.format(values[name])}")
+            tell(f"  {label}{form.format(values[name])}")
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Rows of one shape as columns, on stdout."""
     names = list(rows[0]) if rows else []
-    cells = [[str("" if row[name] is None else row[name]) for name in names] for row in rows]
+    cells = [[shown(str("" if row[name] is None else row[name])) for name in names] for row in rows]
     cells.insert(0, [name.replace("_", " ") for name in names])
     widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
     for line in cells:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        tell("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def trace(error: BaseException | None = None) -> None:

@@ -35,7 +35,7 @@ class Bar:
             disable=not sys.stderr.isatty(),
             transient=True,
         )
-        self._pictures, self._ended, self._failed = pictures, 0, 0
+        self._pictures, self._ended, self._failed, self._done = pictures, 0, 0, 0.0
         self._name, self._began = "", time.monotonic()
         self._task: TaskID | None = None
 
@@ -54,16 +54,16 @@ class Bar:
 
     def begin(self, name: str) -> None:
         """Start on a picture; nothing is known of its steps yet."""
-        self._name = name
+        self._name = console.shown(name)
         if self._pictures is None:
-            self._start(name, None, "")
+            self._start(self._name, None, "")
         else:
             self.doing("preparing")
 
     def expect(self, pictures: int) -> None:
         """So many pictures are to be done from now on; of no account where it is one, whose steps are shown."""
         if self._pictures is not None:
-            self._pictures, self._ended, self._failed = pictures, 0, 0
+            self._pictures, self._ended, self._failed, self._done = pictures, 0, 0, 0.0
             self._start("pictures", pictures, f"0/{pictures}")
 
     def end(self, *, failed: bool = False) -> None:
@@ -84,7 +84,7 @@ class Bar:
 
     def say(self, line: str) -> None:
         """One line on stderr, above the bar."""
-        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(console.shown(line), markup=False, highlight=False, soft_wrap=True)
 
     def leave(self) -> None:
         """Take the bar away and end the process as interrupted; from another thread than the one that shows it."""
@@ -124,12 +124,14 @@ class Bar:
         """Of many pictures, `share` of the one in the loop is done."""
         if self._task is None or self._pictures is None:
             return
-        done, took = self._ended + share, time.monotonic() - self._began
+        # one that is behind the loop is not forgotten while the next is in it
+        self._done = max(self._done, self._ended + share)
+        done, took = min(self._done, self._pictures), time.monotonic() - self._began
         cloaked = self._ended - self._failed
         rate = f"  {console.per_minute(cloaked, took)} a minute" if cloaked and took > 0 else ""
         self._progress.update(
             self._task,
-            completed=min(done, self._pictures),
+            completed=done,
             count=f"{self._ended}/{self._pictures}{rate}",
             left=_left(done - self._failed, self._pictures - self._failed, took),
         )

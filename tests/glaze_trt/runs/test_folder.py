@@ -248,6 +248,7 @@ def test_names_that_no_file_system_confuses() -> None:
     assert names("A/x.png", "a/X.png") == {"A/x.png": "A/x.png", "a/X.png": "a/X.png.png"}
     assert len(set(names("e\u0301.png", "\u00e9.png").values())) == 2  # one letter, composed and not
     assert names("a.b.jpg", "a.b.c.jpg") == {"a.b.jpg": "a.b.png", "a.b.c.jpg": "a.b.c.png"}
+    assert names("a.png/x.png", "a.jpg") == {"a.png/x.png": "a.png/x.png", "a.jpg": "a.jpg.png"}  # one is a folder
     assert names("s.tif", "s.png", pages=True) == {"s.tif": "s.tif", "s.png": "s.png"}
 
 

@@ -150,15 +150,74 @@ def test_another_run_does_not_go_on(art: Path, done: Path, tmp_path: Path) -> No
     [
         ("[1]\n", "is no manifest of this program"),
         ('{"name": 1}\n', "is no manifest of this program"),
-        ("no JSON\n", "line 1 is damaged"),
+        ("no JSON\n", "is no manifest of this program"),
+        ('{"manifest": "glaze-trt", \n', "line 1 is damaged"),
     ],
 )
 def test_a_file_that_is_no_manifest_is_left_alone(text: str, reason: str, art: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.jsonl").write_text(text)
-    result = resume(art, tmp_path)
-    assert result.exit_code == 1
-    assert reason in result.stderr
-    assert [path.read_text() for path in tmp_path.iterdir()] == [text]
+    for given in [["--resume"], *([["--overwrite"]] if "no manifest" in reason else [])]:
+        result = invoke("cloak", art, "-o", tmp_path, *GIVEN, *given)
+        assert result.exit_code == 1
+        assert reason in result.stderr
+        assert [path.read_text() for path in tmp_path.iterdir()] == [text]
+
+
+def test_a_manifest_never_takes_the_place_of_a_picture(art: Path, tmp_path: Path) -> None:
+    """Though --overwrite is for results, which a manifest's name is not that of."""
+    mine = Path(shutil.copytree(art, tmp_path / "mine"))
+    before = (mine / "a.png").read_bytes()
+    (mine / "a.png").rename(mine / "picture")
+    for name, reason in (("picture", "is no manifest of this program"), ("new.png", "has the name of a picture")):
+        result = invoke("cloak", mine, "-o", tmp_path / "out", *GIVEN, "--manifest", mine / name, "--overwrite")
+        assert reason in result.stderr
+        assert not (mine / "new.png").exists()
+    assert (mine / "picture").read_bytes() == before
+
+
+def test_a_picture_that_failed_in_between_is_still_ours(art: Path, done: Path, tmp_path: Path) -> None:
+    """Done, then changed and damaged, then mended: its old result is replaced, and its name stays."""
+    mine = Path(shutil.copytree(art, tmp_path / "mine"))
+    before = (done / "b.png").read_bytes()
+    (mine / "b.png").write_text("half copied")
+    assert resume(mine, done).exit_code == 1
+    assert (done / "b.png").read_bytes() == before
+    Image.fromarray(waves(32, 40, seed=99)).save(mine / "b.png")
+    result = resume(mine, done)
+    assert result.exit_code == 0, result.stderr
+    assert "1 of 6 pictures cloaked, " in result.stdout
+    assert (done / "b.png").read_bytes() != before
+
+
+def test_what_was_to_replace_a_file_of_the_same_size_does_so(art: Path, done: Path) -> None:
+    """As a kill before the last move leaves it, where --overwrite meets an older run's file."""
+    header = json.loads((done / "manifest.jsonl").read_text().splitlines()[0])
+    told = lines(done)[2]["files"][0]
+    part = Part(done / told["path"], told["sha256"], told["bytes"], header["run"])
+    whole = part.path.read_bytes()
+    part.path.rename(part.temporary)
+    part.path.write_bytes(bytes(len(whole)))
+    assert resume(art, done).exit_code == 0
+    assert part.path.read_bytes() == whole
+
+
+def test_what_somebody_else_wrote_there_is_known_by_more_than_its_size(art: Path, done: Path, tmp_path: Path) -> None:
+    mine = Path(shutil.copytree(art, tmp_path / "mine"))
+    Image.fromarray(waves(32, 40, seed=99)).save(mine / "d.png")
+    theirs = bytes((done / "d.png").stat().st_size)
+    (done / "d.png").write_bytes(theirs)
+    result = resume(mine, done)
+    assert "d.png: exists already" in result.stderr
+    assert (done / "d.png").read_bytes() == theirs
+
+
+def test_the_name_of_a_picture_that_went_away_is_not_given_again(art: Path, done: Path, tmp_path: Path) -> None:
+    mine = Path(shutil.copytree(art, tmp_path / "mine"))
+    (mine / "e.png").rename(mine / "kept")
+    Image.open(mine / "kept").save(mine / "e.jpg")
+    result = resume(mine, done)
+    assert result.exit_code == 0, result.stderr
+    assert lines(done)[-1]["files"][0]["path"] == "e.jpg.png"
 
 
 def test_a_damaged_line_is_named(art: Path, done: Path) -> None:
