@@ -69,21 +69,30 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def png(values: NDArray[Any], *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of 8 or 16 bits of (H, W) or (H, W, C) values, with more chunks before its pixels."""
+def png(values: NDArray[Any], *chunks: tuple[bytes, bytes], bits: int | None = None, late: bool = False) -> bytes:
+    """A PNG of (H, W) or (H, W, C) values.
+
+    Args:
+        values: uint8 or uint16.
+        chunks: more of them.
+        bits: of a value, if fewer than those of its type.
+        late: whether the chunks come after the pixels.
+    """
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    kind = {2: 0}.get(values.ndim) if values.ndim == 2 else {2: 4, 3: 2, 4: 6}[values.shape[2]]
-    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 8 * values.itemsize, kind, 0, 0, 0)
-    rows = np.ascontiguousarray(values.astype(values.dtype.newbyteorder(">"))).view(np.uint8)
+    kind = 0 if values.ndim == 2 else {2: 4, 3: 2, 4: 6}[values.shape[2]]
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits or 8 * values.itemsize, kind, 0, 0, 0)
+    if bits is None:
+        rows = np.ascontiguousarray(values.astype(values.dtype.newbyteorder(">"))).view(np.uint8)
+    else:
+        rows = np.packbits(np.unpackbits(values[:, :, None], axis=2)[:, :, -bits:].reshape(len(values), -1), axis=1)
     rows = np.pad(rows.reshape(values.shape[0], -1), ((0, 0), (1, 0)))
+    pixels = chunk(b"IDAT", zlib.compress(rows.tobytes()))
     more = b"".join(chunk(name, data) for name, data in chunks)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + more + chunk(b"IDAT", zlib.compress(rows.tobytes()))
-        + chunk(b"IEND", b"")
-    )  # fmt: skip
+    body = pixels + more if late else more + pixels
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
 
 
 def png_profile(icc: bytes) -> tuple[bytes, bytes]:
@@ -107,11 +116,11 @@ def iptc_segment() -> bytes:
 
 
 def tiff(values: NDArray[Any], **options: Any) -> bytes:
-    """A deflated TIFF."""
+    """A TIFF, deflated unless told otherwise."""
     from tifffile import imwrite
 
     file = io.BytesIO()
-    imwrite(file, values, compression="zlib", metadata=None, **options)
+    imwrite(file, values, metadata=None, **{"compression": "zlib", **options})
     return file.getvalue()
 
 
@@ -161,6 +170,7 @@ SAMPLES: Mapping[str, Callable[[], bytes]] = {
     "png palette": _palette,
     "png palette, one clear": lambda: _palette(clear=True),
     "png bits": lambda: saved(_image(1).convert("1"), "PNG"),
+    "png 2 bits, one clear": lambda: png(levels(1) >> 6, (b"tRNS", b"\0\3"), bits=2),
     "png 16": lambda: png(levels(bits=16), png_profile(profiles.PROPHOTO)),
     "png 16 alpha": lambda: png(np.dstack([levels(bits=16), veil(16)])),
     "png 16 grey": lambda: png(levels(1, 16)),
@@ -181,6 +191,14 @@ SAMPLES: Mapping[str, Callable[[], bytes]] = {
     "tiff 16 alpha": lambda: tiff(
         np.dstack([levels(bits=16), veil(16)]), photometric="rgb", extrasamples=["unassalpha"]
     ),
+    "tiff 16 apart": lambda: tiff(
+        levels(bits=16).transpose(2, 0, 1), photometric="rgb", planarconfig="separate", predictor=True
+    ),
+    "tiff 16 cmyk": lambda: tiff(levels(4, 16), photometric="separated", iccprofile=profiles.INKS),
+    "tiff 16 bare": lambda: tiff(
+        levels(bits=16).transpose(2, 0, 1), photometric="rgb", planarconfig="separate", byteorder=">", compression=None
+    ),
+    "tiff float": lambda: tiff(scene(channels=1)[:, :, 0].astype(np.float32), photometric="minisblack", byteorder=">"),
     "tiff 16 grey": lambda: tiff(levels(1, 16), photometric="minisblack"),
     "tiff cmyk": lambda: saved(_image(4), "TIFF", icc_profile=profiles.INKS, compression="tiff_adobe_deflate"),
     "tiff jpeg": lambda: saved(_image(), "TIFF", compression="jpeg"),

@@ -1,7 +1,8 @@
 """`python -m bench.fuzz --files 20000`: the loader against damaged files of every format.
 
 Real small pictures (`bench.formats_samples`) are damaged by chance, the same for the same seed, and given to a worker
-process: it loads them, one picture or all frames, and writes what it loaded as PNG. Counted are
+process: it loads them, one picture or all frames, writes what it loaded as PNG, loads that, and writes another format,
+which may be refused. Counted are
 
     loaded    as a picture, whatever it shows
     refused   by one clear line
@@ -15,6 +16,7 @@ and the exit status is 1 if there is anything but the first two. What failed is 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -41,6 +43,8 @@ LOADED, REFUSED, CRASHED, HUNG, OVER = "loaded", "refused", "crashed", "hung", "
 
 _EDGES = (0, 1, 2, 3, 4, 7, 8, 15, 16, 127, 128, 255, 256, 32767, 32768, 65535, 2**31 - 1, 2**31, 2**32 - 1)
 _STATUS = Path("/proc/self/status")
+_OTHERS = (".tif", ".tif", ".jpg", ".webp")
+"""In which what was loaded is written besides."""
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -154,11 +158,16 @@ def judged(data: bytes) -> tuple[str, str]:
             if "--frames all" not in str(error):
                 raise
             found = list(picture.decode_frames(data, path))
+        other = _OTHERS[zlib.crc32(data) % len(_OTHERS)]
         for one in found[:2]:
             try:
-                picture.encode(one, ".png")
+                again = picture.decode(picture.encode(one, ".png"), Path("again"))
             except GlazeError as error:
                 return CRASHED, f"loaded, and not written: {error}"
+            if not np.array_equal(again.levels, one.levels) and (one.own is None or one.own.values.shape[2] != 4):
+                return CRASHED, "loaded, and not written as it was"
+            with contextlib.suppress(GlazeError):
+                picture.encode(one, other)
         return LOADED, ""
     except GlazeError as error:
         line = str(error)

@@ -142,7 +142,7 @@ class Inks:
         """See `Space`."""
         made = np.empty((*values.shape[:2], 3), np.uint8)
         for rows in _bands(values):
-            made[rows] = np.asarray(_image(values[rows], "CMYK").convert("RGB"))
+            made[rows] = np.asarray(_image(_in_8_bits(values[rows]), "CMYK").convert("RGB"))
         return made
 
     def moved(self, values: Values, before: Levels, after: Levels) -> Values:
@@ -151,7 +151,7 @@ class Inks:
 
     @staticmethod
     def _moved(values: Values, before: Levels, after: Levels) -> Values:
-        white = np.maximum(255.0 - values[:, 3:], after.max(axis=1, keepdims=True))
+        white = np.maximum(255 * (1 - values[:, 3:] / np.iinfo(values.dtype).max), after.max(axis=1, keepdims=True))
         inks = 1 - after / np.maximum(white, 1)
         return _fitting(np.concatenate([inks, 1 - white / 255], axis=1), values.dtype)
 

@@ -15,11 +15,10 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 from cv2.utils import logging as log
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from glaze_trt.errors import PictureError
-from glaze_trt.pictures import colour, deep, formats, metadata, modes
+from glaze_trt.pictures import colour, deep, formats, metadata, modes, png, quirks
 from glaze_trt.pictures.colour import Values
 from glaze_trt.pictures.pixels import Frame, Levels, Own, Picture, Source
 
@@ -72,17 +71,18 @@ def opened(file: IO[bytes], path: Path, use: Callable[[Image.Image, bytes], Made
     Raises:
         PictureError: damaged, not a picture, or too large.
     """
-    head = file.read(_HEAD)
-    length = file.seek(0, os.SEEK_END)
+    head = b""
     try:
+        head, length = file.read(_HEAD), file.seek(0, os.SEEK_END)
         with quiet():
             if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
                 formats.use_heif()
             Image.init()
             with Image.open(file, formats=[name for name in formats.OPENED if name in Image.OPEN]) as image:
                 _refuse_size(image.size, path)
-                if image.format == "PNG" and not deep.png_may_hold(image.size, head, length):
+                if not formats.may_hold(image, head, length):
                     raise PictureError(f"{path}: damaged: {image.width} x {image.height} pixels in {length} bytes")
+                quirks.forget_text(image, head)
                 return use(image, head)
     except PictureError:
         raise
@@ -111,15 +111,13 @@ def still(file: IO[bytes], path: Path) -> Picture:
                 f"{path}: holds {len(found)} frames or pages; --frames all takes every one of them, or save the one "
                 "you want as a picture of its own"
             )
-        if found[0] != 0:
-            image.seek(found[0])
         return picture_of(image, file, head, path)
 
     return opened(file, path, use)
 
 
 def pages(image: Image.Image, path: Path) -> Sequence[int]:
-    """The numbers of an opened picture's frames or pages, without those that are previews or masks of others.
+    """The numbers of an opened picture's frames or pages, 0 first, without those that are previews or masks of others.
 
     Raises:
         PictureError: there is nothing but previews, as in a camera's raw file.
@@ -154,22 +152,25 @@ def picture_of(image: Image.Image, file: IO[bytes], head: bytes, path: Path, fra
         frame: its place among several.
     """
     notes = [] if frame is not None or image.format != "MPO" else [_MPO]
-    orientation = 1
+    orientation, turned = 1, 1  # as EXIF says, and what Pillow leaves to be done of it
     with suppress(Exception):  # damaged EXIF is no reason to refuse a sound picture
-        orientation = 1 if image.format == "TIFF" else image.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        turned = 1 if image.format == "TIFF" else orientation
     encoding = formats.encoding_of(image, head)
-    dark_is_zero = not (isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == 0)
+    deeper = formats.more_bits(image, head)
+    quirks.prepare(image, file, head)
     image.load()
+    quirks.forget_text(image, head)
     _refuse_size(image.size, path)  # icon files settle their size only when decoded
-    values, alpha, remarks = modes.values_of(image, dark_is_zero=dark_is_zero)
+    values, alpha, remarks = modes.values_of(image, quirks.transparency(image, head))
     notes += remarks
-    if image.mode in ("RGB", "RGBA", "CMYK"):
-        values, alpha, remarks = _deepened(image, file, head, values, alpha, frame is not None)
+    if deeper and values.dtype == np.uint8:
+        values, alpha, remarks = _deepened(image, file, head, values, alpha, orientation, among=frame is not None)
         notes += remarks
     if frame is not None and alpha is not None and image.format != "TIFF":
         values[alpha == 0] = 0  # animations do not keep colours that nobody sees
-    values = _upright(values, orientation)
-    alpha = None if alpha is None else _upright(alpha, orientation)
+    values = _upright(values, turned)
+    alpha = None if alpha is None else _upright(alpha, turned)
     size = (values.shape[1], values.shape[0])
     try:
         exif, whole = metadata.exif_of(image, size)
@@ -186,11 +187,11 @@ def picture_of(image: Image.Image, file: IO[bytes], head: bytes, path: Path, fra
         alpha=alpha,
         icc=icc,
         exif=exif,
-        dpi=dpi if dpi is None or orientation < 5 else (dpi[1], dpi[0]),
+        dpi=dpi if dpi is None or orientation not in _ON_ITS_SIDE else (dpi[1], dpi[0]),
         path=path,
         notes=(*notes, *remarks),
         own=own,
-        carried=metadata.carried(image, head),
+        carried=metadata.carried(image, file),
         source=Source(image.format or "", file.tell(), encoding),
         frame=frame,
     )
@@ -211,39 +212,37 @@ def in_srgb(values: Values, icc: bytes | None) -> tuple[Levels, Own | None, byte
 
 
 def _deepened(
-    image: Image.Image, file: IO[bytes], head: bytes, values: Values, alpha: Values | None, among: bool
+    image: Image.Image,
+    file: IO[bytes],
+    head: bytes,
+    values: Values,
+    alpha: Values | None,
+    orientation: int,
+    *,
+    among: bool,
 ) -> tuple[Values, Values | None, list[str]]:
-    """The same in 16 bits where the file has them; a remark where it has them and they cannot be read."""
-    read = _deep_reader(image, head)
-    if read is None:
-        return values, alpha, [_SHALLOW] if image.format == "AVIF" and formats.more_bits(head) else []
-    if among and image.format == "PNG":
+    """The same in 16 bits where they can be read; else a remark."""
+    tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
+    if not (tiff or (image.format == "PNG" and not among)) or image.mode not in ("RGB", "RGBA", "CMYK"):
         return values, alpha, [_SHALLOW]
     file.seek(0)
-    found = read(file.read())
-    through = image.info.get("transparency")
+    data = file.read()
     seen = image.mode == "RGBA"
     shallow = np.dstack([values, alpha]) if seen and alpha is not None else values
+    found = deep.read_tiff(data, image.tell()) if tiff else deep.read_png(data)
+    if tiff and (found is None or not deep.agrees(found, shallow)):
+        found = deep.read_planes(data, image.tell())
+        found = None if found is None else _upright(found, orientation)
     if found is None or not deep.agrees(found, shallow):
         return values, alpha, [_SHALLOW]
-    if deep.png_kind(head)[1] == 4:
+    if png.kind_of(head)[1] == 4:
         found = found[:, :, [0, 3]]
     if seen:
         return np.ascontiguousarray(found[:, :, :-1]), np.ascontiguousarray(found[:, :, -1]), []
+    through = image.info.get("transparency")
     if isinstance(through, tuple):
         return found, np.where((found == np.array(through)).all(axis=2), 0, 65535).astype(np.uint16), []
     return found, None, []
-
-
-def _deep_reader(image: Image.Image, head: bytes) -> Callable[[bytes], NDArray[np.uint16] | None] | None:
-    if image.format == "PNG" and deep.png_kind(head)[0] == 16:
-        return deep.read_png
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        bits = image.tag_v2.get(ExifTags.Base.BitsPerSample)
-        if isinstance(bits, tuple) and set(bits) == {16}:
-            page = image.tell()
-            return lambda data: deep.read_tiff(data, page)
-    return None
 
 
 def _upright(values: Values, orientation: Any) -> Values:
@@ -260,6 +259,7 @@ def _upright(values: Values, orientation: Any) -> Values:
     return values if turned is None else np.ascontiguousarray(turned(values))
 
 
+_ON_ITS_SIDE = (5, 6, 7, 8)
 _MPO = "the file holds more pictures (previews, depth or gain maps); only the photograph is kept"
 _SHALLOW = "more than 8 bits a channel, which cannot be kept here; read and written as 8 bits"
 
@@ -290,6 +290,8 @@ def _not_a_picture(head: bytes) -> str:
         return "is PostScript, PDF or SVG, a drawing and not a picture; export it as PNG first"
     if head[8:11] == b"CR\x02" or head[:16] == b"FUJIFILMCCD-RAW " or head[4:11] == b"ftypcrx":
         return "is a camera's raw file; develop it to a TIFF or PNG first"
+    if head[:4] == b"8BPS":
+        return "a Photoshop file of a kind that cannot be read; save it as a TIFF or PNG"
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "a TIFF that is damaged or of a kind that cannot be read; save it as RGB of 8 or 16 bits"
     known = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")

@@ -6,6 +6,7 @@ What a format cannot hold is told beforehand (`losses`), and nothing is lost tha
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from glaze_trt.errors import OutputError
-from glaze_trt.pictures import deep, formats, metadata
+from glaze_trt.pictures import formats, metadata, png, tiff
 from glaze_trt.pictures.colour import Inks, Tables, Values
 from glaze_trt.pictures.formats import FORMATS
 from glaze_trt.pictures.pixels import Encoding, Picture
@@ -37,7 +38,7 @@ def encode(picture: Picture, suffix: str, encoding: Encoding | None = None) -> b
     chosen = formats.ladder(picture, suffix)[0] if encoding is None else encoding
     try:
         if kind == "TIFF":
-            return deep.write_tiff([page(picture)])
+            return tiff.write([page(picture)])
         return _written(picture, lay_out(picture, kind), kind, chosen)
     except (OSError, ValueError, RuntimeError) as error:
         raise OutputError(f"{kind} cannot hold this picture ({error}); choose .png") from error
@@ -54,13 +55,19 @@ def losses(picture: Picture, suffix: str) -> tuple[str, ...]:
     elif own is not None and isinstance(own.space, (Tables, Inks)):
         notes.append("its colours come from tables or inks, which follow a cloak nearly and not exactly")
     if own is not None and own.values.dtype == np.uint16 and _bits(picture, kind) == 8:
-        notes.append(f"written with 8 bits a channel; {'.tif' if picture.frame else '.png or .tif'} keeps 16")
+        deeper = ".tif" if picture.frame else ".png" if _bits(picture, "TIFF") == 8 else ".png or .tif"
+        notes.append(f"written with 8 bits a channel; {deeper} keeps 16")
     if kind != "PNG" and picture.carried.text:
-        notes.append(f"PNG text is not kept in {kind}: {', '.join(text[0] for text in picture.carried.text)[:200]}")
+        names = ", ".join(dict.fromkeys(metadata.keyword(text).decode("latin-1") for text in picture.carried.text))
+        notes.append(f"PNG text is not kept in {kind}: {''.join(filter(str.isprintable, names))[:200]}")
     if kind not in ("JPEG", "TIFF") and picture.carried.iptc is not None:
         notes.append(f"IPTC records are not kept in {kind}")
-    if kind == "JPEG" and not metadata.fits_jpeg(picture.carried.xmp):
+    if kind != "JPEG" and picture.carried.comment:
+        notes.append(f"a JPEG's comment is not kept in {kind}")
+    if kind == "JPEG" and not metadata.fits_jpeg(picture.carried.xmp, metadata.XMP_LABEL):
         notes.append("its XMP is too long for a JPEG and was left out")
+    if kind == "JPEG" and not metadata.fits_jpeg(picture.exif):
+        notes.append("its EXIF is too long for a JPEG and was left out")
     return tuple(notes)
 
 
@@ -106,10 +113,10 @@ def in_bits(values: Values, bits: int) -> Values:
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def page(picture: Picture) -> deep.Page:
+def page(picture: Picture) -> tiff.Page:
     """A picture as a page of a TIFF."""
     laid = lay_out(picture, "TIFF")
-    return deep.Page(
+    return tiff.Page(
         laid.stacked, laid.inks, laid.alpha is not None, laid.icc, picture.exif, picture.dpi, picture.carried
     )
 
@@ -139,10 +146,14 @@ def attached(picture: Picture, icc: bytes | None, kind: str) -> dict[str, Any]:
     if exif is not None:
         made["exif"] = exif
     if kind == "PNG":
-        return made | {"pnginfo": metadata.png_info(picture.carried, profile=icc is not None)}
-    if picture.carried.xmp is not None and (kind != "JPEG" or metadata.fits_jpeg(picture.carried.xmp)):
+        return made | {"pnginfo": metadata.png_info(picture.carried)}
+    if picture.carried.xmp is not None:
         made["xmp"] = picture.carried.xmp
     if kind == "JPEG":
+        if not metadata.fits_jpeg(exif):
+            del made["exif"]
+        if not metadata.fits_jpeg(picture.carried.xmp, metadata.XMP_LABEL):
+            del made["xmp"]
         made["extra"] = metadata.jpeg_segments(picture.carried)
         made["comment"] = picture.carried.comment or b""
     return made
@@ -151,15 +162,26 @@ def attached(picture: Picture, icc: bytes | None, kind: str) -> dict[str, Any]:
 def _written(picture: Picture, laid: Layout, kind: str, encoding: Encoding) -> bytes:
     made = attached(picture, laid.icc, kind)
     if kind == "PNG" and laid.values.dtype == np.uint16 and laid.stacked.shape[2] > 1:
-        return deep.write_png(laid.stacked, deep.small_png(laid.stacked.shape[2], **made))
+        return png.write(laid.stacked, png.small(laid.stacked.shape[2], **made))
     if kind == "PNG":
         made |= {"compress_level": 6}
     else:
         made |= formats.options(encoding, kind, grey=laid.values.shape[2] == 1)
     if kind == "HEIF":
         formats.use_heif()
+    image = image_of(laid)
+    try:
+        return _saved(image, kind, made)
+    except OSError:
+        if kind != "JPEG":
+            raise
+        # Pillow has too small a buffer for noise, where a JPEG is made in one piece
+        return _saved(image, kind, made | {"optimize": False, "progressive": False})
+
+
+def _saved(image: Image.Image, kind: str, options: Mapping[str, Any]) -> bytes:
     file = io.BytesIO()
-    image_of(laid).save(file, kind, **made)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 

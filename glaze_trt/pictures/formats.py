@@ -5,12 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from PIL import Image, JpegImagePlugin, features
+from PIL import ExifTags, Image, JpegImagePlugin, PpmImagePlugin, TiffImagePlugin, features
 
 from glaze_trt.graph.jpeg import steps
 from glaze_trt.pictures.pixels import Encoding, Picture
@@ -42,6 +43,16 @@ LONGEST = {"WEBP": 16383, "JPEG": 65500, "AVIF": 65535, "HEIF": 16384}
 
 LOSSLESS = Encoding()
 
+_EMPTY = 1 << 24
+"""Pixels that an animation may have around its frames."""
+
+_UNUSUAL = "unusual chroma subsampling"
+_SAMPLINGS = {(2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1", (4, 2): "4:1:0"}
+"""Of a JPEG, by the sampling factors of its luma."""
+
+_FINER = {"4:1:1": "4:2:2", "4:1:0": "4:2:0", "4:4:0": "4:4:4", _UNUSUAL: "4:4:4"}
+"""What Pillow writes in place of what it does not."""
+
 _JPEG = (95, 98, 100)
 _WEBP = (90, 95, 100)
 _AVIF = (90, 95, 98, 100)
@@ -65,6 +76,7 @@ def ladder(picture: Picture, suffix: str, quality: int | None = None) -> tuple[E
         return (LOSSLESS,)
     same = picture.source is not None and picture.source.format in (kind, "MPO" if kind == "JPEG" else kind)
     sampling = source.subsampling if source is not None and same else "4:4:4"
+    sampling = _FINER.get(sampling, sampling)
     if kind == "WEBP":
         return (*_from(quality, _WEBP, "4:2:0"), LOSSLESS)
     if kind in ("AVIF", "HEIF"):
@@ -74,7 +86,7 @@ def ladder(picture: Picture, suffix: str, quality: int | None = None) -> tuple[E
     higher = [better for better in _JPEG if better > source.quality]
     return _unique(
         (
-            source,
+            replace(source, subsampling=sampling),
             *(Encoding(better, sampling) for better in higher[:1] if better < 98),
             *(Encoding(better) for better in higher or (source.quality, 100)),
         )
@@ -110,12 +122,18 @@ def _jpeg(image: JpegImagePlugin.JpegImageFile) -> Encoding | None:
     tables = tuple(tuple(table) for _, table in sorted(image.quantization.items()))
     if not 1 <= len(tables) <= 4 or any(len(table) != 64 for table in tables):
         return None
-    known = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}.get(JpegImagePlugin.get_sampling(image), "4:4:4")
     used = [component[3] for component in image.layer]
     usual = len(tables) <= 2 and used[:1] == [0] and set(used[1:]) <= {len(tables) - 1}
     exact = usual and all(1 <= step <= 255 for table in tables for step in table)
     progressive = bool(image.info.get("progressive"))
-    return Encoding(quality_of(tables[0]), known, tables if exact else None, progressive)
+    return Encoding(quality_of(tables[0]), _jpeg_sampling(image), tables if exact else None, progressive)
+
+
+def _jpeg_sampling(image: JpegImagePlugin.JpegImageFile) -> str:
+    _, *chroma = factors = [(component[1], component[2]) for component in image.layer]
+    if len(factors) == 1 or set(factors) == {(1, 1)}:
+        return "4:4:4"
+    return _SAMPLINGS.get(factors[0], _UNUSUAL) if len(factors) == 3 and set(chroma) == {(1, 1)} else _UNUSUAL
 
 
 def quality_of(table: Sequence[int]) -> int:
@@ -155,10 +173,45 @@ def use_heif() -> None:
             import_module("pillow_heif").register_heif_opener()
 
 
-def more_bits(head: bytes) -> bool:
-    """Whether an AVIF has more than 8 bits a channel."""
-    at = head.find(b"av1C")
-    return at >= 0 and at + 7 <= len(head) and bool(head[at + 6] & 0x40)
+def more_bits(image: Image.Image, head: bytes) -> bool:
+    """Whether the file of an opened picture, not yet loaded, has more than 8 bits a channel."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits = image.tag_v2.get(ExifTags.Base.BitsPerSample)
+        return isinstance(bits, tuple) and set(bits) == {16}
+    if image.format == "AVIF":
+        at = head.find(b"av1C")
+        return at >= 0 and at + 7 <= len(head) and bool(head[at + 6] & 0x40)
+    if image.format == "JPEG2000":
+        at = head.find(b"\xff\x4f\xff\x51")
+        return 0 <= at < len(head) - 42 and (head[at + 42] & 0x7F) > 7
+    if isinstance(image, PpmImagePlugin.PpmImageFile):  # its decoder is told the brightest value, if that is not 255
+        arguments = image.tile[0].args
+        return isinstance(arguments, tuple) and isinstance(arguments[-1], int) and arguments[-1] > 255
+    return {
+        "PNG": lambda: head[24] == 16,
+        "SGI": lambda: head[3] == 2,
+        "HEIF": lambda: int(image.info.get("bit_depth", 8)) > 8,
+    }.get(image.format or "", lambda: False)()
+
+
+def may_hold(image: Image.Image, head: bytes, length: int) -> bool:
+    """Whether the file of an opened picture is long enough for its pixels.
+
+    Decoders make black or grey pixels, hundreds of megapixels of them, of what is not there. Deflate packs 1032 to 1 at
+    best; JPEG takes a bit for a block of 8 x 8 pixels of one channel. Frames may be smaller than an animation, so there
+    it is a matter of measure: GIF packs some 1500 pixels of one colour into a byte.
+
+    Args:
+        image: opened, not yet loaded.
+        head: how its file begins.
+        length: of the file in bytes.
+    """
+    pixels = image.width * image.height
+    if image.format == "PNG":
+        return pixels * head[24] * {2: 3, 4: 2, 6: 4}.get(head[25], 1) / 8 <= 1032 * length
+    if image.format == "GIF" or (image.format == "WEBP" and head[12:16] == b"VP8X" and head[20] & 2):
+        return pixels <= _EMPTY + 4096 * length
+    return image.format not in ("JPEG", "MPO") or pixels <= 8 * 64 * length
 
 
 def options(encoding: Encoding, kind: str, *, grey: bool) -> dict[str, Any]:

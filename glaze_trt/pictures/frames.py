@@ -15,11 +15,14 @@ import numpy as np
 from PIL import Image
 
 from glaze_trt.errors import OutputError, PictureError
-from glaze_trt.pictures import decoding, deep, encoding
+from glaze_trt.pictures import decoding, encoding, tiff
 from glaze_trt.pictures.colour import Curves
 from glaze_trt.pictures.decoding import MAX_PIXELS
 from glaze_trt.pictures.formats import ANIMATED, FORMATS
 from glaze_trt.pictures.pixels import Frame, Levels, Own, Picture
+
+_WEBP_ALPHA = 0x10
+"""Among the flags of a WebP: something of it is transparent."""
 
 
 def read(file: IO[bytes], path: Path) -> tuple[Picture, ...]:
@@ -32,8 +35,6 @@ def read(file: IO[bytes], path: Path) -> tuple[Picture, ...]:
     def use(image: Image.Image, head: bytes) -> tuple[Picture, ...]:
         numbers = decoding.pages(image, path)
         if len(numbers) == 1:
-            if numbers[0] != 0:
-                image.seek(numbers[0])
             return (decoding.picture_of(image, file, head, path),)
         _refuse_many(len(numbers), len(numbers) * image.width * image.height if image.format != "TIFF" else 0, path)
         return tuple(_frames(image, file, head, path, numbers))
@@ -100,7 +101,7 @@ def encode(pictures: Sequence[Picture], suffix: str) -> bytes:
         raise OutputError(f"{kind} holds frames of one size, and these pages have several; choose .tif")
     try:
         if kind == "TIFF":
-            return deep.write_tiff([encoding.page(picture) for picture in pictures])
+            return tiff.write([encoding.page(picture) for picture in pictures])
         return _animation(pictures, kind)
     except (OSError, ValueError) as error:
         raise OutputError(f"{kind} cannot hold these frames ({error}); choose .tif") from error
@@ -130,4 +131,13 @@ def _animation(pictures: Sequence[Picture], kind: str) -> bytes:
         shown |= {"lossless": True, "quality": 80, "method": 4}
     file = io.BytesIO()
     images[0].save(file, kind, **shown, **encoding.attached(first, laid[0].icc, kind))
+    if kind == "WEBP" and laid[0].alpha is not None:
+        _say_transparent(file)
     return file.getvalue()
+
+
+def _say_transparent(file: io.BytesIO) -> None:
+    """The encoder cuts frames to what is seen of them, and where that is opaque it calls the animation so."""
+    header = file.getbuffer()
+    if bytes(header[12:16]) == b"VP8X":
+        header[20] |= _WEBP_ALPHA

@@ -82,7 +82,7 @@ def _curve(tag: bytes) -> NDArray[np.float64]:
         if count == 0:
             return x
         if count == 1:
-            return np.asarray(x ** (struct.unpack_from(">H", tag, 12)[0] / 256))
+            return _rising(x ** (struct.unpack_from(">H", tag, 12)[0] / 256))
         table = np.frombuffer(tag, ">u2", count, 12) / 65535
         return _rising(np.interp(x, np.linspace(0, 1, count), table))
     if tag[:4] != b"para":

@@ -8,17 +8,21 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
-from glaze_trt.pictures.pixels import Carried
+from glaze_trt.pictures import png
+from glaze_trt.pictures.pixels import Carried, Chunk
 
 _INCH, _CENTIMETRE = 2, 3
 _SIZE = (0xA002, 0xA003)  # PixelXDimension, PixelYDimension
 _SUB_IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _IPTC_RESOURCE = 0x0404
 _PHOTOSHOP = b"Photoshop 3.0\0"
+XMP_LABEL = b"http://ns.adobe.com/xap/1.0/\0"
+"""What an XMP packet in a JPEG begins with."""
+
 _LONGEST_MARKER = 65533
 
 _SPOKEN = frozenset(
@@ -29,7 +33,22 @@ _SPOKEN = frozenset(
 the rest is the layout of a file."""
 
 _COLOUR_CHUNKS = (b"cICP", b"cHRM", b"gAMA", b"sRGB")
-_NOT_TEXT = re.compile(r"XML:com\.adobe\.xmp|Raw profile type .*")
+_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
+_NOT_TEXT = re.compile(rb"XML:com\.adobe\.xmp|Raw profile type (?!iptc).*")
+_FALSE_XMP = re.compile(
+    rb"""tiff:Orientation\s*=\s*(["'])[0-9]\1|<tiff:Orientation>\s*[0-9]\s*</tiff:Orientation>"""
+    rb"""|<(xmp|xap):Thumbnails>.*?</\2:Thumbnails>""",
+    re.DOTALL,
+)
+"""Of XMP: how the picture was to be turned, and how it looked."""
+
+
+class _Text(str):
+    """Text of EXIF. Pillow takes it for Latin-1, whatever it is, and would write ASCII: this is written as it was."""
+
+    def encode(self, encoding: str = "latin-1", errors: str = "strict") -> bytes:
+        """The bytes it was read from."""
+        return super().encode("latin-1", "replace")
 
 
 def exif_of(image: Image.Image, size: tuple[int, int]) -> tuple[bytes | None, bool]:
@@ -39,13 +58,13 @@ def exif_of(image: Image.Image, size: tuple[int, int]) -> tuple[bytes | None, bo
         Exception: of whatever kind the damage causes.
     """
     found, kept = image.getexif(), Image.Exif()
-    spoken = {tag: found[tag] for tag in sorted(_SPOKEN.intersection(found))}
+    spoken = {tag: _as_read(found[tag]) for tag in sorted(_SPOKEN.intersection(found))}
     for tag, value in spoken.items():
         if _writes(tag, value):
             kept[tag] = value
     whole = len(kept) == len(spoken)
     for ifd in _SUB_IFDS:
-        entries = dict(found.get_ifd(ifd))
+        entries = {tag: _as_read(value) for tag, value in found.get_ifd(ifd).items()}
         entries.pop(ExifTags.IFD.Interop, None)  # a place in the old file
         entries |= {tag: length for tag, length in zip(_SIZE, size, strict=True) if tag in entries}
         sound = {tag: value for tag, value in entries.items() if _writes(tag, value, ifd)}
@@ -57,6 +76,21 @@ def exif_of(image: Image.Image, size: tuple[int, int]) -> tuple[bytes | None, bo
     made = kept.tobytes()
     Image.Exif().load(made)
     return made, whole
+
+
+def _as_read(value: Any) -> Any:
+    """A value of an entry, to be written as it was read."""
+    return _Text(value) if isinstance(value, str) else value
+
+
+def _loaded(exif: bytes) -> tuple[dict[int, Any], dict[int, dict[int, Any]]]:
+    """The entries of EXIF's first directory, and those of the directories below it."""
+    found = Image.Exif()
+    found.load(exif)
+    below = {int(ifd): {tag: _as_read(value) for tag, value in found.get_ifd(ifd).items()} for ifd in _SUB_IFDS}
+    return {tag: _as_read(value) for tag, value in found.items() if tag not in below}, {
+        ifd: entries for ifd, entries in below.items() if entries
+    }
 
 
 def _writes(tag: int, value: Any, ifd: int | None = None) -> bool:
@@ -74,7 +108,11 @@ def with_resolution(exif: bytes | None, dpi: tuple[float, float]) -> bytes:
     """EXIF that says the resolution too, for formats that say it nowhere else."""
     made = Image.Exif()
     if exif is not None:
-        made.load(exif)
+        entries, below = _loaded(exif)
+        for tag, value in entries.items():
+            made[tag] = value
+        for ifd, inside in below.items():
+            made.get_ifd(ifd).update(inside)
     made[ExifTags.Base.XResolution], made[ExifTags.Base.YResolution] = dpi
     made[ExifTags.Base.ResolutionUnit] = _INCH
     return made.tobytes()
@@ -95,19 +133,21 @@ def dpi_of(image: Image.Image) -> tuple[float, float] | None:
     return float(dpi[0]), float(dpi[1])
 
 
-def carried(image: Image.Image, head: bytes) -> Carried:
-    """Text and the like of an opened picture; `head` is how its file begins, before any pixels of a PNG."""
+def carried(image: Image.Image, file: IO[bytes]) -> Carried:
+    """Text and the like of an opened picture, and of the file it was opened from."""
     info = image.info
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp")
     if isinstance(xmp, str):
         xmp = xmp.encode()
     comment = info.get("comment")
+    alone = image.format == "PNG" and image.tell() == 0  # what else it says, it says of all of an animation
+    found = list(png.chunks(file)) if alone else []
     return Carried(
-        xmp=re.sub(rb'tiff:Orientation="[0-9]"|<tiff:Orientation>[0-9]</tiff:Orientation>', b"", xmp) if xmp else None,
+        xmp=_FALSE_XMP.sub(b"", xmp) if xmp else None,
         iptc=_iptc(image),
         comment=comment if image.format in ("JPEG", "MPO") and isinstance(comment, bytes) else None,
-        text=_text(image),
-        chunks=tuple(c for c in chunks(head) if c[0] in _COLOUR_CHUNKS) if image.format == "PNG" else (),
+        text=tuple(chunk for chunk in found if chunk[0] in _TEXT_CHUNKS and not _NOT_TEXT.fullmatch(keyword(chunk))),
+        colours=tuple(chunk for chunk in found if chunk[0] in _COLOUR_CHUNKS),
     )
 
 
@@ -120,29 +160,18 @@ def _iptc(image: Image.Image) -> bytes | None:
     return found if isinstance(found, bytes) and found else None
 
 
-def _text(image: Image.Image) -> tuple[tuple[str, str, str, str], ...]:
-    if not isinstance(image, PngImagePlugin.PngImageFile):
-        return ()
-    return tuple(
-        (key, str(value), str(getattr(value, "lang", "") or ""), str(getattr(value, "tkey", "") or ""))
-        for key, value in image.text.items()
-        if not _NOT_TEXT.fullmatch(key)
-    )
+def keyword(chunk: Chunk) -> bytes:
+    """What a PNG's text is called."""
+    return chunk[1].partition(b"\0")[0]
 
 
-def png_info(carried: Carried, *, profile: bool) -> PngImagePlugin.PngInfo:
-    """The same as Pillow writes it into a PNG; `profile` tells whether there is a profile that says more of colour."""
+def png_info(carried: Carried) -> PngImagePlugin.PngInfo:
+    """The same as Pillow writes it into a PNG."""
     made = PngImagePlugin.PngInfo()
-    for name, data in () if profile else carried.chunks:
+    for name, data in (*carried.colours, *carried.text):
         made.add(name, data)
     if carried.xmp is not None:
-        made.add_itxt("XML:com.adobe.xmp", carried.xmp.decode("utf-8", "replace"))
-    for key, value, language, translated in carried.text:
-        long = len(value) > 1024
-        if language or translated or any(ord(letter) > 255 for letter in value):
-            made.add_itxt(key, value, language, translated, zip=long)
-        else:
-            made.add_text(key, value, zip=long)
+        made.add_itxt("XML:com.adobe.xmp", carried.xmp)
     return made
 
 
@@ -155,26 +184,24 @@ def jpeg_segments(carried: Carried) -> bytes:
     return b"" if len(segment) > _LONGEST_MARKER else struct.pack(">2sH", b"\xff\xed", len(segment) + 2) + segment
 
 
-def fits_jpeg(xmp: bytes | None) -> bool:
-    """Whether an XMP packet fits the one segment that a JPEG has for it."""
-    return xmp is None or len(xmp) + 29 <= _LONGEST_MARKER
+def fits_jpeg(packet: bytes | None, label: bytes = b"") -> bool:
+    """Whether EXIF or, with its label, an XMP packet fits the one segment that a JPEG has for it."""
+    return packet is None or len(label) + len(packet) <= _LONGEST_MARKER
 
 
 def tiff_tags(exif: bytes | None) -> tuple[list[tuple[int, str | int, Any]], dict[int, dict[int, Any]]]:
     """EXIF as a TIFF has it: (tag, type, value) of the first directory, and the directories below it."""
-    found = Image.Exif()
-    if exif is not None:
-        found.load(exif)
+    found, below = _loaded(exif) if exif is not None else ({}, {})
     tags: list[tuple[int, str | int, Any]] = []
     for tag in sorted(_SPOKEN.intersection(found)):
         value = found[tag]
         if isinstance(value, str):
-            tags.append((tag, "s", value.encode("utf-8", "replace")))
+            tags.append((tag, "s", value.encode()))
         elif isinstance(value, bytes):
             tags.append((tag, "B", value))
         elif isinstance(value, int) and 0 <= value < 65536:
             tags.append((tag, "H", value))
-    return tags, {int(ifd): dict(entries) for ifd in _SUB_IFDS if (entries := found.get_ifd(ifd))}
+    return tags, below
 
 
 def directory(entries: Mapping[int, Any], ifd: int, offset: int) -> bytes:
@@ -183,15 +210,3 @@ def directory(entries: Mapping[int, Any], ifd: int, offset: int) -> bytes:
     for tag, value in entries.items():
         made[tag] = value
     return made.tobytes(offset)
-
-
-def chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """The chunks of a PNG before its pixels, as (name, data); as many as are whole."""
-    found, at = [], 8
-    while at + 8 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, at)
-        if name in (b"IDAT", b"IEND") or at + 12 + length > len(data):
-            break
-        found.append((name, data[at + 8 : at + 8 + length]))
-        at += 12 + length
-    return found

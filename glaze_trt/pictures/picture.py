@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,8 @@ __all__ = [
     "to_rgb",
 ]
 
+Made = TypeVar("Made")
+
 
 def load(path: str | os.PathLike[str]) -> Picture:
     """Read one still picture, upright, at its own size.
@@ -58,13 +61,7 @@ def load(path: str | os.PathLike[str]) -> Picture:
     Raises:
         PictureError: missing, unreadable, damaged, not a picture, of several frames, or over `MAX_PIXELS`.
     """
-    path = Path(path)
-    _refuse_non_files(path)
-    try:
-        with path.open("rb") as file:
-            return decoding.still(file, path)
-    except PermissionError:
-        raise PictureError(f"{path}: may not be read (permission denied)") from None
+    return _read(Path(path), decoding.still)
 
 
 def decode(data: bytes, path: Path) -> Picture:
@@ -87,13 +84,7 @@ def frames(path: str | os.PathLike[str]) -> Sequence[Picture]:
     Raises:
         PictureError: as `load`, or over `MAX_PIXELS` in all.
     """
-    path = Path(path)
-    _refuse_non_files(path)
-    try:
-        with path.open("rb") as file:
-            return several.read(file, path)
-    except PermissionError:
-        raise PictureError(f"{path}: may not be read (permission denied)") from None
+    return _read(Path(path), several.read)
 
 
 def from_levels(levels: Levels) -> Picture:
@@ -107,7 +98,7 @@ def levels_and_alpha(image: Image.Image, icc: bytes | None) -> tuple[Levels, NDA
     Raises:
         ValueError: values that no scale fits, or a mode that Pillow does not convert.
     """
-    values, alpha, _ = modes.values_of(image)
+    values, alpha, _ = modes.values_of(image, image.info.get("transparency"))
     return decoding.in_srgb(values, icc)[0], None if alpha is None else encoding.in_bits(alpha, 8)
 
 
@@ -157,10 +148,18 @@ def check_writable(path: Path, picture: Picture | None = None, *, overwrite: boo
         raise OutputError(f"{path}: cannot write '{path.suffix}' files; choose one of {', '.join(FORMATS)}")
     if picture is not None:
         _check_holds(path, kind, picture)
+    try:
+        there = stat.S_IFMT(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        there = 0
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from None
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; give a file name")
-    if path.exists() and not overwrite:
+    if there and not overwrite:
         raise OutputError(f"{path}: exists already; choose another name or add --overwrite")
+    if there not in (0, stat.S_IFREG, stat.S_IFLNK):
+        raise OutputError(f"{path}: is not an ordinary file")
     folder = path.parent
     if not folder.is_dir():
         raise OutputError(f"{path}: there is no folder {folder}")
@@ -179,16 +178,18 @@ def _check_holds(path: Path, kind: str, picture: Picture) -> None:
                           "choose .png or .tif")  # fmt: skip
 
 
-def _refuse_non_files(path: Path) -> None:
+def _read(path: Path, reader: Callable[[IO[bytes], Path], Made]) -> Made:
     try:
         found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise PictureError(f"{path}: is a folder; give picture files")
+        if not stat.S_ISREG(found.st_mode):
+            raise PictureError(f"{path}: is not an ordinary file")
+        if found.st_size == 0:
+            raise PictureError(f"{path}: is empty")
+        with path.open("rb") as file:
+            return reader(file, path)
     except FileNotFoundError:
         raise PictureError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise PictureError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    if stat.S_ISDIR(found.st_mode):
-        raise PictureError(f"{path}: is a folder; give picture files")
-    if not stat.S_ISREG(found.st_mode):
-        raise PictureError(f"{path}: is not an ordinary file")
-    if found.st_size == 0:
-        raise PictureError(f"{path}: is empty")

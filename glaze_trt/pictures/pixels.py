@@ -16,6 +16,9 @@ from glaze_trt.pictures.colour import Space, Values
 
 Levels = NDArray[np.uint8]
 
+Chunk = tuple[bytes, bytes]
+"""Of a PNG: name and data."""
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -90,15 +93,15 @@ class Carried:
         xmp: an XMP packet.
         iptc: IPTC records, as newspapers and agencies use them.
         comment: of a JPEG.
-        text: PNG text, as (keyword, text, language, translated keyword); the last two empty for plain text.
-        chunks: PNG chunks that say what its colours mean where no profile does, as (name, data).
+        text: chunks of PNG text, as they were.
+        colours: PNG chunks that say what its colours mean, beside a profile or without one.
     """
 
     xmp: bytes | None = None
     iptc: bytes | None = None
     comment: bytes | None = None
-    text: tuple[tuple[str, str, str, str], ...] = ()
-    chunks: tuple[tuple[bytes, bytes], ...] = ()
+    text: tuple[Chunk, ...] = ()
+    colours: tuple[Chunk, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from glaze_trt.errors import OutputError
 from glaze_trt.pictures import frames
+from glaze_trt.pictures.encoding import in_bits
 from glaze_trt.pictures.formats import ANIMATED, FORMATS
 from glaze_trt.pictures.picture import Picture
 from glaze_trt.result import Levels
@@ -45,7 +46,7 @@ def check_kept(data: bytes, path: Path, pictures: Sequence[Picture]) -> None:
     found = frames.read(io.BytesIO(data), path)
     wanted = [picture for picture in pictures if picture.frame is None or not picture.frame.poster] or pictures
     for many in (pictures, wanted):  # a WebP has no poster
-        if _alike([each.levels for each in many], [each.levels for each in found]):
+        if _alike([_shown(each) for each in many], [_shown(each) for each in found]):
             return
     raise OutputError(f"{path}: the frames could not be kept as they were measured; choose .tif")
 
@@ -72,6 +73,12 @@ def together(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "notes": [f"{len(reports)} frames; the measures are the worst of them, the progress is their mean", *notes],
         "frames": [{name: report[name] for name in _MEASURES} for report in reports],
     }
+
+
+def _shown(picture: Picture) -> Levels:
+    """A frame's levels and its alpha, (H, W, 4)."""
+    opaque = np.full(picture.levels.shape[:2], 255, np.uint8)
+    return np.dstack([picture.levels, opaque if picture.alpha is None else in_bits(picture.alpha, 8)])
 
 
 def _alike(wanted: Sequence[Levels], found: Sequence[Levels]) -> bool:

@@ -103,15 +103,17 @@ def within_budget(
             if encoding.quality is not None and measures.progress is not None:
                 whole = judge.mean_progress(cloaked) if whole is None else whole
             remarks = _remarks(original, path, encoding, strength, measures.progress, whole)
-            spare = Fitted(data, held.levels, measures, (*losses, *remarks), held, encoding)
-            if encoding is rungs[-1] or whole is None or (measures.progress or 0) >= _ENOUGH * whole:
-                return spare
+            fitted = Fitted(data, held.levels, measures, (*losses, *remarks), held, encoding)
+            if whole is None or (measures.progress or 0) >= _ENOUGH * whole:
+                return fitted
+            if spare is None or (measures.progress or 0) > (spare.measures.progress or 0):
+                spare = fitted
             break
     if spare is not None:
         return spare
-    kind = formats.FORMATS[path.suffix.lower()]
-    exact = kind in ("PNG", "TIFF")
-    raise BudgetError(_never(path) if exact else f"{path}: no {kind} of this cloak keeps the budget; choose .png")
+    if rungs[-1].quality is None:
+        raise BudgetError(f"{path}: the cloak breaks its budget even at half strength; try --intensity low")
+    raise BudgetError(f"{path}: no {_name(path)} of this cloak keeps the budget; choose .png")
 
 
 def keeps(measures: Measures, budget: Mapping[str, float | None]) -> bool:
@@ -132,11 +134,11 @@ def _settled(
     before, bound = original.levels, None if linf is None else round(linf * 255)
     levels = cloaked if strength == 1 else _between(before, cloaked, strength)
     rounds = 1 if encoding.quality is None or bound is None else _ROUNDS
-    for last in range(rounds):
+    for number in range(1, rounds + 1):
         data = picture.encode(original.with_levels(levels), path.suffix, encoding)
         read = picture.decode(data, path)
         decoded = read.levels
-        if last == rounds - 1 or bound is None:
+        if number == rounds or bound is None:
             break
         rows, columns = np.nonzero((np.abs(decoded.astype(np.int16) - before) > bound).any(axis=2))
         if not len(rows) or len(rows) > _HOPELESS * len(levels) * levels.shape[1]:
@@ -178,19 +180,24 @@ def _remarks(
     original: Picture, path: Path, encoding: Encoding, strength: float, progress: float | None, whole: float | None
 ) -> tuple[str, ...]:
     remarks = []
-    kind = formats.FORMATS[path.suffix.lower()]
     source = original.source.encoding if original.source is not None else None
     if encoding.quality is not None:
-        same = ", as the input" if encoding == source and encoding.tables is not None else ""
+        likened = ""
+        if source is not None and source.tables is not None:  # a JPEG, whose quality is known
+            better = f", better than the input's {source.quality}" if encoding.quality > (source.quality or 100) else ""
+            likened = ", as the input" if encoding == source else better
         left = f"; {progress / whole:.0%} of the cloak's progress is left" if progress and whole and whole > 0 else ""
         remarks.append(
-            f"{_NAMES.get(kind, kind)} quality {encoding.quality}, {encoding.subsampling}{same}{left}; .png keeps the "
-            "cloak exactly"
+            f"{_name(path)} quality {encoding.quality}, {encoding.subsampling}{likened}{left}; .png keeps the cloak "
+            "exactly"
         )
+    elif _name(path) == "WebP" and original.source is not None and original.source.lossy:
+        remarks.append("WebP without loss, as every lossy quality broke the budget or left too little of the cloak")
     if strength < 1:
         remarks.append(f"the cloak was weakened to {strength:.0%} to keep the budget in the file as saved")
     return tuple(remarks)
 
 
-def _never(path: Path) -> str:
-    return f"{path}: the cloak breaks its budget even at half strength; try --intensity low"
+def _name(path: Path) -> str:
+    kind = formats.FORMATS[path.suffix.lower()]
+    return _NAMES.get(kind, kind)

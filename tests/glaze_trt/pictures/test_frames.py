@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image, ImageSequence
 from bench import formats_profiles as profiles
 from bench import formats_samples as samples
 from glaze_trt.errors import OutputError, PictureError
-from glaze_trt.pictures import picture
+from glaze_trt.pictures import picture, sequence
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
@@ -46,6 +47,23 @@ def test_transparency_of_frames_stays(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(frame.alpha, alpha)
                 np.testing.assert_array_equal(frame.levels[alpha > 0], shown[alpha > 0])
                 np.testing.assert_array_equal(frame.levels, moved_frame.levels)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_an_opaque_shape_on_a_clear_ground_stays_so(suffix: str) -> None:
+    frames = [Image.new("RGBA", (64, 48)) for _ in range(3)]
+    for number, frame in enumerate(frames):
+        frame.paste((200, 40 * number, 30, 255), (8 * number, 8, 8 * number + 20, 30))
+    data = samples.saved(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=40, disposal=2)
+    read = picture.decode_frames(data, Path("a"))
+    made = picture.encode_frames(read, suffix)
+    for found, wanted in zip(picture.decode_frames(made, Path("b")), frames, strict=True):
+        np.testing.assert_array_equal(found.alpha, np.asarray(wanted)[:, :, 3])
+        np.testing.assert_array_equal(found.levels, np.asarray(wanted)[:, :, :3])
+    sequence.check_kept(made, Path(f"a{suffix}"), read)
+    filled = [replace(frame, alpha=np.full((48, 64), 255, np.uint8)) for frame in read]
+    with pytest.raises(OutputError, match="could not be kept"):
+        sequence.check_kept(picture.encode_frames(filled, suffix), Path(f"a{suffix}"), read)
 
 
 def test_a_gif_that_plays_once_goes_on_playing_once() -> None:

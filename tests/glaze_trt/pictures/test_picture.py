@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import io
+import os
 import resource
+import struct
 import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
 from bench import formats_samples as samples
 from glaze_trt.errors import OutputError, PictureError
-from glaze_trt.pictures import picture
+from glaze_trt.pictures import formats, picture
 from tests.glaze_trt.scene import scene
 
 
@@ -162,6 +166,71 @@ def test_nothing_of_pillow_stays_changed(tmp_path: Path) -> None:
     assert list(warnings.filters) == filters
 
 
+def test_a_jpeg_that_pretends_to_be_large_is_refused_at_once() -> None:
+    made = bytearray(samples.saved(Image.fromarray(scene()), "JPEG"))
+    at = made.index(b"\xff\xc0") + 5
+    made[at : at + 4] = (19_000).to_bytes(2, "big") * 2
+    with pytest.raises(PictureError, match=r"damaged: 19000 x 19000 pixels in \d+ bytes"):
+        picture.decode(bytes(made), Path("a"))
+    white = samples.saved(Image.new("L", (4000, 4000), 255), "JPEG", progressive=True, quality=1)
+    assert picture.decode(white, Path("a")).size == (4000, 4000)
+
+
+def test_a_gif_of_next_to_nothing_on_a_huge_screen_is_refused_at_once() -> None:
+    def gif(side: int) -> bytes:
+        screen = b"GIF89a" + struct.pack("<HHBBB", side, side, 0x80, 0, 0) + bytes(6)
+        return screen + b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00;"
+
+    assert picture.decode(gif(500), Path("a")).size == (500, 500)
+    with pytest.raises(PictureError, match=r"damaged: 19000 x 19000 pixels in \d+ bytes"):
+        picture.decode(gif(19_000), Path("a"))
+    plain = samples.saved(Image.new("P", (6000, 6000)), "GIF")
+    with Image.open(io.BytesIO(plain)) as image:
+        assert formats.may_hold(image, plain[:100], len(plain))
+
+
+def deep_files() -> dict[str, bytes]:
+    """Colour of more than 8 bits, of which Pillow keeps 8."""
+    deep = samples.levels(bits=16)
+    high = deep.astype(">u2")
+    header = struct.pack(">HBBHHHHII", 474, 0, 2, 3, 64, 48, 3, 0, 65535)
+    made = {
+        "ppm": b"P6 64 48 65535\n" + high.tobytes(),
+        "sgi": header.ljust(512, b"\0") + high[::-1].transpose(2, 0, 1).tobytes(),
+        "jp2": cv2.imencode(".jp2", deep)[1].tobytes(),
+    }
+    if samples.heif():
+        import pillow_heif
+
+        file = io.BytesIO()
+        pillow_heif.from_bytes("RGB;16", (64, 48), deep.tobytes()).save(file)
+        made["heif"] = file.getvalue()
+    return made
+
+
+@pytest.mark.parametrize("name", deep_files())
+def test_colour_that_comes_down_to_eight_bits_is_told_of(name: str) -> None:
+    read = picture.decode(deep_files()[name], Path("a"))
+    assert read.levels.dtype == np.uint8
+    assert "more than 8 bits" in read.notes[-1]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("turn", [1, 6])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_sixteen_bits_of_a_tiff_stay(channels: int, turn: int, order: str) -> None:
+    values = samples.levels(channels, 16)
+    options = {"byteorder": order, "extratags": [(274, "H", 1, turn, True)], "predictor": True}
+    data = samples.tiff(values, photometric="rgb" if channels == 3 else "separated", **options)
+    upright = values if turn == 1 else np.rot90(values, -1)
+    for _ in range(2):
+        read = picture.decode(data, Path("a"))
+        assert read.own is not None
+        np.testing.assert_array_equal(read.own.values, upright)
+        assert read.notes == ()
+        data = picture.encode(read, ".tif")
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -170,6 +239,7 @@ def test_nothing_of_pillow_stays_changed(tmp_path: Path) -> None:
         (b"II*\0\x10\0\0\0CR\2\0" + b"\0" * 40, "camera's raw"),
         (b"\0\0\0\x18ftypheic" + b"\0" * 40, "pillow-heif"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "begins like a picture"),
+        (b"8BPS\0\1" + b"\0" * 40, "Photoshop"),
         (samples.tiff(np.zeros((8, 8, 3), np.float32), photometric="rgb"), "RGB of 8 or 16 bits"),
         (samples.tiff(np.zeros((8, 8, 3), np.uint8), photometric="rgb", subfiletype=1), "begins with a preview"),
     ],
@@ -214,6 +284,18 @@ def test_unwritable_places_and_formats_are_refused(tmp_path: Path) -> None:
         picture.save(tmp_path / "a.jpg", glass)
     with pytest.raises(OutputError, match="16383 pixels a side"):
         picture.check_writable(tmp_path / "a.webp", picture.from_levels(np.zeros((1, 16_384, 3), np.uint8)))
+
+
+def test_names_that_no_file_can_have_are_refused(tmp_path: Path) -> None:
+    for name in ("a" * 300 + ".png", "nul\0.png"):
+        with pytest.raises(OutputError, match="cannot be written"):
+            picture.check_writable(tmp_path / name)
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(OutputError, match="not an ordinary file"):
+        picture.check_writable(tmp_path / "pipe.png", overwrite=True)
+    (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(OutputError, match="exists already"):
+        picture.check_writable(tmp_path / "link.png")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that even root cannot write")
