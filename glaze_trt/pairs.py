@@ -23,7 +23,8 @@ from glaze_trt.network import Network
 from glaze_trt.objective import Budget
 from glaze_trt.pictures import picture
 from glaze_trt.report import contact_sheet
-from glaze_trt.runs import fit, folder
+from glaze_trt.runs import fit, folder, plan
+from glaze_trt.runs.remembered import Remembering
 from glaze_trt.targets import Targets
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Matched:
         pairs: by name.
         folders: the two that were set against each other; None for one pair.
         missing: originals for which there is no cloaked picture.
-        unmatched: cloaked pictures for which there is no original.
+        unmatched: cloaked pictures for which there is no original; contact sheets are none.
     """
 
     pairs: tuple[Pair, ...]
@@ -79,7 +80,10 @@ def match(originals: Path, cloaked: Path) -> Matched:
         UsageError: an original has several partners, none nearer than the others.
     """
     same = os.path.realpath(originals) == os.path.realpath(cloaked)
-    before = [Path(found.name) for found in folder.find([originals], recursive=True, apart=[cloaked]).pictures]
+    inputs = folder.find([originals], recursive=True, apart=[cloaked])
+    if inputs.unread:
+        raise PictureError(inputs.unread[0])
+    before = [Path(found.name) for found in inputs.pictures]
     after = sorted(_pictures(cloaked))
     if same:
         after = [path for path in after if path.stem.endswith(folder.OURS)]
@@ -106,7 +110,7 @@ def match(originals: Path, cloaked: Path) -> Matched:
         tuple(Pair(path.as_posix(), originals / path, cloaked / partners[path]) for path in before if path in partners),
         (originals, cloaked),
         tuple(originals / path for path in before if path not in partners),
-        tuple(cloaked / path for path in after if path not in used),
+        tuple(cloaked / path for path in after if path not in used and not path.stem.endswith(plan.SHEET)),
     )
 
 
@@ -233,13 +237,13 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def networks(names: Sequence[str], perceptual: str, engine_name: str) -> tuple[list[Network], Network]:
+def networks(names: Sequence[str], perceptual: str, engine_name: str) -> tuple[list[Remembering], Network]:
     """Encoders and a perceptual net by name or path.
 
     Raises:
         ModelError: there is no such model.
     """
-    encoders = [Network(models.find(name, "encoder"), engine_name) for name in dict.fromkeys(names)]
+    encoders = [Remembering(Network(models.find(name, "encoder"), engine_name)) for name in dict.fromkeys(names)]
     return encoders, Network(models.find(perceptual, "perceptual"), engine_name)
 
 

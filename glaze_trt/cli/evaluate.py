@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from engine.errors import EngineError
 from glaze_trt import pairs
 from glaze_trt.cli.cloak import Intensity
 from glaze_trt.cli.options import EngineName, EngineOption, Perceptual
-from glaze_trt.errors import GlazeError, UsageError
+from glaze_trt.errors import GlazeError, PictureError, UsageError
 from glaze_trt.objective import INTENSITIES, Objective
 from glaze_trt.targets import Targets, Wanted
 from glaze_trt.terminal import console
@@ -141,6 +142,9 @@ def _matched(before: Path, after: Path | None, portfolio: Path | None) -> pairs.
     if (after is None) == (portfolio is None):
         raise UsageError("give what A is compared with: a picture B, or for a folder a folder, as B or by --portfolio")
     other = after or portfolio or before
+    for path in (before, other):
+        if not os.path.exists(path):
+            raise PictureError(f"{path}: no such file or folder")
     if before.is_dir() != other.is_dir():
         folder, picture = (before, other) if before.is_dir() else (other, before)
         raise UsageError(f"{folder} is a folder and {picture} is none; give two pictures or two folders")

@@ -15,6 +15,7 @@ from engine.runtime.select import BACKENDS
 from glaze_trt import demonstration
 from glaze_trt.cloak import Cloaker, make_objective
 from glaze_trt.errors import UsageError
+from glaze_trt.runs.remembered import Memory, Remembering
 from glaze_trt.runs.settings import Settings
 
 _ON_PROCESSORS = frozenset(backend.name for backend in BACKENDS if not backend.needs_gpu)
@@ -49,7 +50,7 @@ def make_cloaker(settings: Settings, options: Options) -> Cloaker:
             fit the models.
     """
     objective = make_objective(settings.intensity, steps=settings.steps, preset=settings.preset, robust=settings.robust)
-    return Cloaker(
+    cloaker = Cloaker(
         settings.models,
         settings.perceptual,
         objective,
@@ -58,6 +59,9 @@ def make_cloaker(settings: Settings, options: Options) -> Cloaker:
         options=options,
         weights=settings.weights,
     )
+    memory = Memory()
+    cloaker.encoders = tuple(Remembering(net, memory) for net in cloaker.encoders)
+    return cloaker
 
 
 def demonstration_note(cloaker: Cloaker) -> str | None:

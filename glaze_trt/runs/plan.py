@@ -20,6 +20,9 @@ from glaze_trt.pictures import picture
 from glaze_trt.pictures.picture import Picture
 from glaze_trt.runs.folder import OURS, Found, Inputs
 
+SHEET = ".sheet"
+"""What stands before the suffix of a contact sheet in a folder of such."""
+
 _PAGES = (".tif", ".tiff")
 
 
@@ -86,7 +89,7 @@ def plan(inputs: Inputs, wishes: Wishes, known: Mapping[str, Path] | None = None
         names = [Path(f"{found.path.stem}.png") for found in pictures]
     sheets: list[Path | None] = [None] * len(pictures)
     if sheet is not None and is_folder(sheet):
-        sheets = [Path(sheet) / name.with_name(f"{_bare(name)}.sheet.png") for name in names]
+        sheets = [Path(sheet) / name.with_name(f"{_bare(name)}{SHEET}.png") for name in names]
     elif sheet is not None and (inputs.tree or len(pictures) > 1):
         raise UsageError(f"{len(pictures)} contact sheets cannot go into one file, {sheet}; give a folder")
     elif sheet is not None:

@@ -37,6 +37,7 @@ from glaze_trt.runs import fit, jobs, parts
 from glaze_trt.runs.identity import Identity
 from glaze_trt.runs.parts import Part
 from glaze_trt.runs.plan import Job, refuse_outputs
+from glaze_trt.runs.remembered import Remembering
 from glaze_trt.runs.settings import Settings
 from glaze_trt.runs.shots import Finished, Moved, Shot
 from glaze_trt.targets import Targets
@@ -225,7 +226,8 @@ class Stages:
         key = stage, str(net.model.path), net.box
         if key not in self._own:
             quiet = replace(self._options, progress=None)  # what a builder's progress raises is for the main thread
-            self._own[key] = Network(net.model, self._settings.engine, quiet, net.box)
+            own = Network(net.model, self._settings.engine, quiet, net.box)
+            self._own[key] = net.apart(quiet) if isinstance(net, Remembering) else own
         return self._own[key]
 
     def _report(

@@ -118,7 +118,7 @@ def test_names_that_cloak_gives_are_known(tmp_path: Path) -> None:
     before, after = tmp_path / "art", tmp_path / "out"
     for folder, names in (
         (before, ("a.jpg", "a.png", "b.png", "c.jpg", "c.webp")),
-        (after, ("a.jpg.png", "a.png", "b.cloaked.png", "b.png", "c.png", "c.webp.png", ".hidden.png")),
+        (after, ("a.jpg.png", "a.png", "b.cloaked.png", "b.png", "c.png", "c.webp.png", ".hidden.png", "b.sheet.png")),
     ):
         folder.mkdir()
         for name in names:
@@ -182,6 +182,7 @@ def test_sixteen_bits_and_transparency(tmp_path: Path) -> None:
         (["{0}", "{1}", "--handled"], 2, "needs --target or --style"),
         (["{0}/a.png", "{1}/wide.png"], 1, "only pictures of one size can be compared"),
         (["{0}/a.png", "{1}/none.png"], 1, "none.png: no such file"),
+        (["{0}", "{1}/none"], 1, "none: no such file or folder"),
         (["{0}/a.png", "{1}/wide.png", "--report", "{2}/page"], 1, "only pictures of one size can be compared"),
         (["{0}/a.png", "{1}/a.png", "--report", "{0}/a.png/page"], 1, "no report can be written there"),
     ],
