@@ -162,6 +162,9 @@ def picture_of(image: Image.Image, file: IO[bytes], head: bytes, path: Path, fra
     image.load()
     quirks.forget_text(image, head)
     _refuse_size(image.size, path)  # icon files settle their size only when decoded
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        more = image.tag_v2.get(ExifTags.Base.SamplesPerPixel, 1) - len(image.getbands())
+        notes += ["it has more channels than colours and transparency, which were left out"] if more > 0 else []
     values, alpha, remarks = modes.values_of(image, quirks.transparency(image, head))
     notes += remarks
     if deeper and values.dtype == np.uint8:
@@ -180,6 +183,8 @@ def picture_of(image: Image.Image, file: IO[bytes], head: bytes, path: Path, fra
     if not whole:
         notes.append("its EXIF is damaged; " + ("it was left out" if exif is None else "what is sound of it was kept"))
     icc = image.info.get("icc_profile") or None
+    if icc is None and (colours := formats.other_colours(image, head)) is not None:
+        notes.append(f"its colours are not sRGB's ({colours} by CICP), and are read as if they were")
     levels, own, icc, remarks = in_srgb(values, icc)
     file.seek(0, 2)
     return Picture(
@@ -226,14 +231,13 @@ def _deepened(
     if not (tiff or (image.format == "PNG" and not among)) or image.mode not in ("RGB", "RGBA", "CMYK"):
         return values, alpha, [_SHALLOW]
     file.seek(0)
-    data = file.read()
+    data, page = file.read(), image.tell()
     seen = image.mode == "RGBA"
     shallow = np.dstack([values, alpha]) if seen and alpha is not None else values
-    found = deep.read_tiff(data, image.tell()) if tiff else deep.read_png(data)
-    if tiff and (found is None or not deep.agrees(found, shallow)):
-        found = deep.read_planes(data, image.tell())
-        found = None if found is None else _upright(found, orientation)
-    if found is None or not deep.agrees(found, shallow):
+    found = deep.agreed(deep.read_tiff(data, page) if tiff else deep.read_png(data), shallow)
+    if tiff and found is None and (planes := deep.read_planes(data, page)) is not None:
+        found = deep.agreed(_upright(planes, orientation), shallow)
+    if found is None:
         return values, alpha, [_SHALLOW]
     if png.kind_of(head)[1] == 4:
         found = found[:, :, [0, 3]]

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from glaze_trt.pictures import png
 
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it speaks of what is damaged
+
 _BAND = 1 << 20
 """Rows worked on at once hold about so many values."""
 
@@ -46,7 +48,6 @@ def read_planes(data: bytes, page: int) -> NDArray[np.uint16] | None:
     """
     from tifffile import TiffFile
 
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it speaks of what is damaged
     try:
         with TiffFile(io.BytesIO(data)) as file:
             found = file.pages[page].aspage()
@@ -82,11 +83,12 @@ def _read(data: bytes, page: int) -> NDArray[np.uint16] | None:
     return None if order is None else found
 
 
-def agrees(deep: NDArray[np.uint16], shallow: NDArray[np.uint8]) -> bool:
-    """Whether the high bytes of 16-bit values are these 8-bit values, (H, W, C) both."""
-    if deep.shape != shallow.shape:
-        return False
-    return all(np.array_equal(deep[rows] >> 8, shallow[rows]) for rows in _bands(deep))
+def agreed(found: NDArray[np.uint16] | None, shallow: NDArray[np.uint8]) -> NDArray[np.uint16] | None:
+    """16-bit values (H, W, C) where their high bytes are these 8-bit values, else None; of more channels the first."""
+    if found is None or found.shape[:2] != shallow.shape[:2] or found.shape[2] < shallow.shape[2]:
+        return None
+    found = found[:, :, : shallow.shape[2]]
+    return found if all(np.array_equal(found[rows] >> 8, shallow[rows]) for rows in _bands(found)) else None
 
 
 def _bands(values: NDArray[Any]) -> Iterator[slice]:

@@ -43,6 +43,9 @@ LONGEST = {"WEBP": 16383, "JPEG": 65500, "AVIF": 65535, "HEIF": 16384}
 
 LOSSLESS = Encoding()
 
+_SRGB_PRIMARIES, _SRGB_TRANSFERS = (1, 2), (1, 2, 6, 13, 14, 15)
+"""By CICP, with what is unknown and the curves of video, which is shown as if it were sRGB."""
+
 _EMPTY = 1 << 24
 """Pixels that an animation may have around its frames."""
 
@@ -192,6 +195,16 @@ def more_bits(image: Image.Image, head: bytes) -> bool:
         "SGI": lambda: head[3] == 2,
         "HEIF": lambda: int(image.info.get("bit_depth", 8)) > 8,
     }.get(image.format or "", lambda: False)()
+
+
+def other_colours(image: Image.Image, head: bytes) -> str | None:
+    """What primaries and transfer an opened picture has by CICP (ITU-T H.273), where these are not sRGB's."""
+    at = head.find({"PNG": b"cICP", "AVIF": b"colrnclx", "HEIF": b"colrnclx"}.get(image.format or "", b"\0none"))
+    if not 0 <= at < len(head) - 12:
+        return None
+    primaries, transfer = head[at + 4 : at + 6] if image.format == "PNG" else head[at + 9 : at + 12 : 2]
+    alike = primaries in _SRGB_PRIMARIES and transfer in _SRGB_TRANSFERS
+    return None if alike else f"primaries {primaries}, transfer {transfer}"
 
 
 def may_hold(image: Image.Image, head: bytes, length: int) -> bool:

@@ -79,7 +79,11 @@ def write(path: Path, data: bytes, run: str) -> Part:
 
 
 def claim(part: Part) -> bool:
-    """Put in place what a run that was killed had noted as whole; False where it is not there."""
+    """Put in place what a run that was killed had noted as whole; False where it is not there.
+
+    Raises:
+        OutputError: as `Part.place`.
+    """
     if not part.temporary.exists():
         return False
     part.place()

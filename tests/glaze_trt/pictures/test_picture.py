@@ -215,6 +215,28 @@ def test_colour_that_comes_down_to_eight_bits_is_told_of(name: str) -> None:
     assert "more than 8 bits" in read.notes[-1]
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_channels_that_are_no_colours_are_told_of(bits: int) -> None:
+    values = np.dstack([samples.levels(bits=bits), samples.veil(bits)])
+    for kind, notes in (("unassalpha", 0), ("unspecified", 1)):
+        read = picture.decode(samples.tiff(values, photometric="rgb", extrasamples=[kind]), Path("a"))
+        np.testing.assert_array_equal(read.levels if read.own is None else read.own.values, values[:, :, :3])
+        assert ["more channels" in note for note in read.notes] == [True] * notes
+
+
+@pytest.mark.parametrize(("primaries", "transfer", "told"), [(1, 13, False), (12, 13, True), (9, 16, True)])
+def test_colours_that_are_told_by_numbers_are_told_of(primaries: int, transfer: int, told: bool) -> None:
+    files = [samples.png(samples.levels(), (b"cICP", bytes([primaries, transfer, 0, 1])))]
+    if ".avif" in picture.FORMATS:
+        made = bytearray(samples.saved(Image.fromarray(samples.levels()), "AVIF"))
+        at = made.index(b"colrnclx") + 8
+        made[at : at + 4] = struct.pack(">HH", primaries, transfer)
+        files.append(bytes(made))
+    for data in files:
+        notes = picture.decode(data, Path("a")).notes
+        assert [f"primaries {primaries}, transfer {transfer}" in note for note in notes] == [True] * told
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("turn", [1, 6])
 @pytest.mark.parametrize("channels", [3, 4])
