@@ -73,15 +73,14 @@ def opened(file: IO[bytes], path: Path, use: Callable[[Image.Image, bytes], Made
     """
     head = b""
     try:
-        head, length = file.read(_HEAD), file.seek(0, os.SEEK_END)
+        head = file.read(_HEAD)
         with quiet():
             if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
                 formats.use_heif()
             Image.init()
             with Image.open(file, formats=[name for name in formats.OPENED if name in Image.OPEN]) as image:
                 _refuse_size(image.size, path)
-                if not formats.may_hold(image, head, length):
-                    raise PictureError(f"{path}: damaged: {image.width} x {image.height} pixels in {length} bytes")
+                refuse_hollow(image, file, head, path)
                 quirks.forget_text(image, head)
                 return use(image, head)
     except PictureError:
@@ -95,6 +94,19 @@ def opened(file: IO[bytes], path: Path, use: Callable[[Image.Image, bytes], Made
     except Exception as error:  # decoders raise whatever the damage made of the bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PictureError(f"{path}: damaged or cut short ({reason[:200]}); get the file again") from error
+
+
+def refuse_hollow(image: Image.Image, file: IO[bytes], head: bytes, path: Path) -> None:
+    """Find out before a picture, or a frame, is loaded whether its file is long enough for it.
+
+    Raises:
+        PictureError: it is not.
+    """
+    stands = file.tell()
+    length = file.seek(0, os.SEEK_END)
+    file.seek(stands)
+    if not formats.may_hold(image, head, length):
+        raise PictureError(f"{path}: damaged: {image.width} x {image.height} pixels in {length} bytes")
 
 
 def still(file: IO[bytes], path: Path) -> Picture:

@@ -48,6 +48,7 @@ def _frames(image: Image.Image, file: IO[bytes], head: bytes, path: Path, number
     total = 0
     for number in numbers:
         image.seek(number)
+        decoding.refuse_hollow(image, file, head, path)  # a frame of a GIF may make its screen larger
         total += image.width * image.height
         _refuse_many(len(numbers), total, path)
         loaded = decoding.picture_of(image, file, head, path, _frame(image, number))

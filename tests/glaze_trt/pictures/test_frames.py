@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +143,15 @@ def test_millions_of_frames_are_refused_at_once() -> None:
     crc = zlib.crc32(made[at - 4 : at + 8])
     made[at + 8 : at + 12] = crc.to_bytes(4, "big")
     with pytest.raises(PictureError, match="megapixels together"):
+        picture.decode_frames(bytes(made), Path("a"))
+
+
+def test_a_frame_far_outside_its_gif_is_refused_at_once() -> None:
+    made = bytearray(samples.animation("GIF", count=2))
+    second = made.rindex(b"\x21\xf9\x04") + 8
+    assert made[second : second + 1] == b","
+    made[second + 1 : second + 9] = struct.pack("<HHHH", 15_000, 15_000, 64, 48)
+    with pytest.raises(PictureError, match=r"damaged: 15064 x 15048 pixels in \d+ bytes"):
         picture.decode_frames(bytes(made), Path("a"))
 
 
