@@ -183,7 +183,7 @@ def _remarks(
     source = original.source.encoding if original.source is not None else None
     if encoding.quality is not None:
         likened = ""
-        if source is not None and source.tables is not None:  # a JPEG, whose quality is known
+        if source is not None and source.tables is not None and _name(path) == "JPEG":
             better = f", better than the input's {source.quality}" if encoding.quality > (source.quality or 100) else ""
             likened = ", as the input" if encoding == source else better
         left = f"; {progress / whole:.0%} of the cloak's progress is left" if progress and whole and whole > 0 else ""

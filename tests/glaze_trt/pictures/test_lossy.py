@@ -66,6 +66,8 @@ def test_a_better_quality_than_the_inputs_is_said() -> None:
     source = jpeg("4:2:0")
     fitted = fit.within_budget(source, source.levels, Path("a.jpg"), {}, Chance([0.1, 0.9]))  # type: ignore[arg-type]
     assert "JPEG quality 95, 4:2:0, better than the input's 80; 90% of the cloak's progress" in fitted.notes[0]
+    other = fit.within_budget(source, source.levels, Path("a.webp"), {}, Chance([0.9]))  # type: ignore[arg-type]
+    assert other.notes[0].startswith("WebP quality 90, 4:2:0; 90% of")
 
 
 def test_webp_that_had_to_be_lossless_is_said() -> None:
