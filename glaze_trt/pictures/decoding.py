@@ -18,7 +18,7 @@ from cv2.utils import logging as log
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from glaze_trt.errors import PictureError
-from glaze_trt.pictures import colour, deep, formats, metadata, modes, png, quirks
+from glaze_trt.pictures import colour, deep, formats, metadata, modes, png, quirks, unreadable
 from glaze_trt.pictures.colour import Values
 from glaze_trt.pictures.pixels import Frame, Levels, Own, Picture, Source
 
@@ -75,7 +75,7 @@ def opened(file: IO[bytes], path: Path, use: Callable[[Image.Image, bytes], Made
     try:
         head = file.read(_HEAD)
         with quiet():
-            if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+            if unreadable.is_heif(head):
                 formats.use_heif()
             Image.init()
             with Image.open(file, formats=[name for name in formats.OPENED if name in Image.OPEN]) as image:
@@ -86,7 +86,7 @@ def opened(file: IO[bytes], path: Path, use: Callable[[Image.Image, bytes], Made
     except PictureError:
         raise
     except UnidentifiedImageError:
-        raise PictureError(f"{path}: {_not_a_picture(head)}") from None
+        raise PictureError(f"{path}: {unreadable.what_it_is(head)}") from None
     except Image.DecompressionBombError:
         raise PictureError(f"{path}: far too large; {_size_limit()}") from None
     except MemoryError:
@@ -290,27 +290,3 @@ def _refuse_size(size: Sequence[int], path: Path) -> None:
 
 def _size_limit() -> str:
     return f"pictures up to {MAX_PIXELS / 1e6:.0f} megapixels are taken"
-
-
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-
-
-def _not_a_picture(head: bytes) -> str:
-    """What a file is instead, as far as its first bytes tell."""
-    start = head[:512].lstrip().lower()
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
-        return "is HEIF, and either damaged or pillow-heif is missing: pip install pillow-heif"
-    if head[4:8] == b"ftyp" and head[8:12].startswith(b"avi"):
-        return "is AVIF, and either damaged or this Pillow cannot read it: pip install --upgrade pillow"
-    if start.startswith((b"%!ps", b"%pdf", b"<svg")) or (start.startswith(b"<?xml") and b"<svg" in head[:4096]):
-        return "is PostScript, PDF or SVG, a drawing and not a picture; export it as PNG first"
-    if head[8:11] == b"CR\x02" or head[:16] == b"FUJIFILMCCD-RAW " or head[4:11] == b"ftypcrx":
-        return "is a camera's raw file; develop it to a TIFF or PNG first"
-    if head[:4] == b"8BPS":
-        return "a Photoshop file of a kind that cannot be read; save it as a TIFF or PNG"
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "a TIFF that is damaged or of a kind that cannot be read; save it as RGB of 8 or 16 bits"
-    known = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
-    if head.startswith(known):
-        return "damaged, though it begins like a picture; get the file again"
-    return "not a picture of a known format, whatever its name says; give PNG, JPEG, WebP, AVIF or TIFF"
