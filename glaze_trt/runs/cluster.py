@@ -8,6 +8,7 @@ actor that dies is started again and its picture tried again, a few times. Needs
 from __future__ import annotations
 
 import json
+import platform
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -62,6 +63,7 @@ def run(
 
     Raises:
         UsageError: Ray is not installed, or there is no such cluster.
+        GlazeError, EngineError: one of its machines lacks what the run needs.
     """
     ray = ray_session.find()
     with ray_session.connected(ray, address):
@@ -88,6 +90,8 @@ def run(
         with ray_session.watched(lambda: ray.get(course.stop.remote()), stopped):
             for row in done.iter_rows():
                 told = json.loads(str(row["told"]))
+                if "refused" in told:
+                    raise _error(told["kind"], told["refused"])
                 job = known.pop(told["name"], None)
                 if job is not None and not told["skipped"]:
                     deliver(_result(job, told))
@@ -122,20 +126,28 @@ class _Worker:
     """An actor: engines that stay, and pictures that pass through their stages, one in each at a time."""
 
     def __init__(self, settings: Settings, run_id: str, threads: int | None, course: Any, release: str) -> None:
-        if version("glaze-trt") != release:
-            raise UsageError(f"glaze-trt {version('glaze-trt')} is on a machine of the cluster, and {release} is here")
-        options = jobs.make_options(settings, threads=threads)
-        self._stages = Stages(settings, options, lambda line: None, overlapped=True, identify=True)
-        self._stages.run = run_id
         self._course = course
         self._room = Room(MEGAPIXELS * 1_000_000)
         self._prepare, self._optimise, self._finish = threading.Lock(), threading.Lock(), threading.Lock()
+        self._refused: Told | None = None
+        try:
+            here = version("glaze-trt")
+            if here != release:
+                raise UsageError(f"glaze-trt {here} is installed, and {release} where the run was begun")
+            options = jobs.make_options(settings, threads=threads)
+            self._stages = Stages(settings, options, lambda line: None, overlapped=True, identify=True)
+            self._stages.run = run_id
+        except Exception as error:  # told with the first picture: what is raised here, Ray makes pages of
+            line = f"{platform.node()}, a machine of the cluster: {one_line(error)}"
+            self._refused = {"kind": type(error).__name__, "refused": line}
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         import ray
 
         (text,) = batch["job"]
         job = _job(json.loads(str(text)))
+        if self._refused is not None:
+            return {"told": [json.dumps(self._refused)]}
         told: dict[str, Any] = {"name": job.name, "skipped": False}
         self._room.enter(job, self._stages.pixels(job))
         try:

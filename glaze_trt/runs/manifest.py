@@ -197,7 +197,7 @@ class RunManifest:
         other = _differences(header["settings"], self._settings)
         if other:
             raise UsageError(
-                f"{self.path}: the run was begun with other settings ({'; '.join(other)}); give the same, or choose "
+                f"{self.path}: the run was begun with other settings ({'; '.join(dict.fromkeys(other))}); give the same, or choose "
                 "another output folder"
             )
         if header.get("version") != _version():

@@ -8,8 +8,8 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import contextmanager, redirect_stdout, suppress
+from typing import Any, TextIO, cast
 
 from glaze_trt.errors import UsageError
 
@@ -42,7 +42,7 @@ def find() -> Any:
 
 @contextmanager
 def connected(ray: Any, address: str) -> Iterator[None]:
-    """A connection that ends with the run, unless there was one before.
+    """A connection that ends with the run, unless there was one before; meanwhile only this thread writes to stdout.
 
     Args:
         ray: the package.
@@ -69,7 +69,8 @@ def connected(ray: Any, address: str) -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with redirect_stdout(cast(TextIO, _Ours(sys.stdout))):
+            yield
     finally:
         logger.setLevel(level)
         if own:
@@ -88,6 +89,19 @@ def _check_listening(address: str) -> None:
             socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
         except (OSError, OverflowError) as error:
             raise UsageError(f"--ray {address}: no cluster can be reached there ({error})") from error
+
+
+class _Ours:
+    """Stdout for the thread that makes it: Ray has one that prints there when an actor dies."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._thread = stream, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return self._stream.write(text) if threading.get_ident() == self._thread else len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextmanager

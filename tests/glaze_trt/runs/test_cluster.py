@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from glaze_trt.cli import app
+from glaze_trt.runs import cluster as cluster_run
+from glaze_trt.runs import ray_session
+from glaze_trt.terminal import console
 from tests.glaze_trt.scene import waves
 
 with warnings.catch_warnings():
@@ -52,6 +57,31 @@ def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "--ray 127.0.0.1:1: no cluster can be reached there" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
+def test_a_machine_with_another_version_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_run, "version", lambda package: "0")
+    Image.fromarray(waves(32, 40)).save(tmp_path / "a.png")
+    result = invoke("cloak", tmp_path / "a.png", "-o", tmp_path / "out.png", *GIVEN, "--ray")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {platform.node()}, a machine of the cluster: glaze-trt ")
+    assert result.stderr.endswith(" is installed, and 0 where the run was begun\n")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
+def test_what_ray_says_is_not_between_our_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """When an actor dies, a thread of Ray's prints that on stdout, where --json has one document."""
+    with ray_session.connected(ray, ""):
+        thread = threading.Thread(target=print, args=("an actor died",))
+        thread.start()
+        thread.join()
+        console.tell("ours")
+    console.tell("ours too")
+    assert capsys.readouterr().out == "ours\nours too\n"
 
 
 @pytest.mark.usefixtures("cluster")
