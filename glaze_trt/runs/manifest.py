@@ -194,10 +194,10 @@ class RunManifest:
     def _checked(self, header: Any, say: Callable[[str], None]) -> dict[str, Any]:
         if not isinstance(header, dict) or (header.get("manifest"), header.get("format")) != ("glaze-trt", FORMAT):
             raise _foreign(self.path)
-        other = _differences(header["settings"], self._settings)
+        other = dict.fromkeys(_differences(header["settings"], self._settings))
         if other:
             raise UsageError(
-                f"{self.path}: the run was begun with other settings ({'; '.join(dict.fromkeys(other))}); give the same, or choose "
+                f"{self.path}: the run was begun with other settings ({'; '.join(other)}); give the same, or choose "
                 "another output folder"
             )
         if header.get("version") != _version():
