@@ -22,7 +22,7 @@ from glaze_trt import atomic, models
 from glaze_trt.graph.sight import Box
 from glaze_trt.network import Network
 from glaze_trt.report.page import FAINT, INK, PAPER, font, write
-from glaze_trt.report.preview import most_changed
+from glaze_trt.report.preview import most_changed, shrunk
 
 Levels = NDArray[np.uint8]
 
@@ -187,11 +187,11 @@ def facts(made: Mapping[str, Any]) -> list[Fact]:
     return [each for each in found if each is not None]
 
 
-def how(made: Mapping[str, Any]) -> list[str]:
-    """How one picture was made, in a few words each; what is not known is left out."""
+def how(made: Mapping[str, Any], times: str = "x") -> list[str]:
+    """How one picture was made, in a few words each; what is not known is left out. `times` stands in its size."""
     engine_name, seconds = made.get("engine"), made.get("seconds", {}).get("total")
     return [
-        *(["{} x {}".format(*made["size"])] if made.get("size") else []),
+        *([f" {times} ".join(map(str, made["size"]))] if made.get("size") else []),
         *([f"target: {made['target']}"] if made.get("target") else []),
         *([f"model {made['model']}"] if made.get("model") else []),
         *([f"{made['steps']} steps"] if made.get("steps") else []),
@@ -243,7 +243,9 @@ class _Sheet:
 
     def row(self, heading: str, captions: Sequence[str], views: Views) -> None:
         self._text(_MARGIN, self._y, heading, 24)
-        pictures = (views.before, views.after, difference(views.before, views.after), views.target)
+        # at the pixels that are left: a mean over several would be grey all over
+        changed = difference(*(shrunk(levels, _SIDE, sampled=True) for levels in (views.before, views.after)))
+        pictures = (views.before, views.after, changed, views.target)
         for index, (caption, levels) in enumerate(zip(captions, pictures, strict=True)):
             x = _MARGIN + index * (self._column + _GAP)
             self._text(x, self._y + 38, caption, 17, FAINT, self._column)

@@ -239,7 +239,7 @@ class Page:
                 with suppress(EngineError):  # a report of another machine's run may speak of an engine not here
                     rows.append((backend.name, backend.version()))
         rows += [("device", name) for name in self._devices]
-        rows.append(("processor", detect().name))
+        rows += [("processor", name) for name in [detect().name] if name not in self._devices]
         rows.append(("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"))
         return rows
 

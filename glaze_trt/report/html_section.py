@@ -113,7 +113,7 @@ def section(entry: Entry, detail: Detail) -> dict[str, Any]:
     crops = _crops(before, after, detail.crops) if whole.before.scale < 1 else []
     return {
         "lazy": detail.lazy,
-        "how": " · ".join(contact_sheet.how(made)).replace(" x ", " × "),
+        "how": " · ".join(contact_sheet.how(made, "×")),
         "whole": whole,
         "whole_caption": _scale_of(whole.before.scale, bool(crops)),
         "facts": contact_sheet.facts(made),

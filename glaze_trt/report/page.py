@@ -17,7 +17,8 @@ def write(
 ) -> None:
     """One line; `room` is in pixels."""
     used = font(size)
-    text = "".join(letter if letter.isascii() or letter == "·" else "?" for letter in text)  # the font has no more
+    known = (letter.isascii() and letter.isprintable() or letter == "·" for letter in text)  # the font has no more
+    text = "".join(letter if drawn else "?" for letter, drawn in zip(text, known, strict=True))
     if used.getlength(text) > room:
         while text and used.getlength(text + "...") > room:
             text = text[:-1]

@@ -226,8 +226,11 @@ class Stages:
         key = stage, str(net.model.path), net.box
         if key not in self._own:
             quiet = replace(self._options, progress=None)  # what a builder's progress raises is for the main thread
-            own = Network(net.model, self._settings.engine, quiet, net.box)
-            self._own[key] = net.apart(quiet) if isinstance(net, Remembering) else own
+            self._own[key] = (
+                net.apart(quiet)
+                if isinstance(net, Remembering)
+                else Network(net.model, self._settings.engine, quiet, net.box)
+            )
         return self._own[key]
 
     def _report(

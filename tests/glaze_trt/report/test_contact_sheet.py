@@ -41,6 +41,25 @@ def test_every_picture_is_on_the_sheet(size: tuple[int, int]) -> None:
         assert any((page[y : y + height, x : x + width] == seen.after).all() for y, x in corner)
 
 
+def test_the_difference_of_a_large_picture_is_not_averaged_away() -> None:
+    before = np.full((1024, 1024, 3), 120, np.uint8)
+    after = before + np.random.default_rng(0).choice(np.uint8([0, 6]), before.shape)
+    sheet = contact_sheet.contact_sheet(
+        contact_sheet.Views(before, after, before), None, title="", subtitle="", facts=[]
+    )
+    page = np.asarray(sheet)
+    for value in (128, 128 + 6 * contact_sheet.AMPLIFIED):
+        assert (page == value).mean() > 0.05
+
+
+def test_a_name_is_drawn_in_one_line() -> None:
+    first, second = (
+        np.asarray(contact_sheet.contact_sheet(views(), None, title=title, subtitle="", facts=FACTS))
+        for title in ("a\nb\x1b.png", "a?b?.png")
+    )
+    np.testing.assert_array_equal(first, second)
+
+
 def test_the_model_sees_three_pictures_of_the_same_size() -> None:
     seen = contact_sheet.model_views(Network(models.find("tiny", "encoder")), views(43, 61))
     assert seen is not None

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.runtime.processor import detect
 from glaze_trt import models
 from glaze_trt.errors import OutputError
 from glaze_trt.report import html_report
@@ -56,6 +57,13 @@ def test_what_was_measured_and_set_is_there(tmp_path: Path) -> None:
     ):
         assert shown in page, shown
     assert "engines</dt>" not in page
+
+
+def test_a_target_keeps_its_name_and_a_device_is_named_once(tmp_path: Path) -> None:
+    given = entry(target="2 x 2.png", device=detect().name)
+    page = text(html_report.write(tmp_path, [given], settings={}))
+    assert "64 × 48 · target: 2 x 2.png" in page
+    assert page.count(f"<dd>{detect().name}</dd>") == 2  # of the picture and of the run
 
 
 def test_a_report_may_lack_anything(tmp_path: Path) -> None:
