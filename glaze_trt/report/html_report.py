@@ -35,9 +35,14 @@ from glaze_trt.report.html_section import Detail, Entry, named, section
 from glaze_trt.report.html_values import COLUMNS, Summary, cells, rows_of
 from glaze_trt.report.preview import preview
 
-__all__ = ["Entry", "Page", "write"]
+__all__ = ["Entry", "Page", "is_page", "write"]
 
 _PARTS = Path(__file__).parent / "html"
+
+_NAME = "index.html"
+
+_OURS = b'<meta name="generator" content="glaze-trt">'
+"""In the first KiB of every page."""
 
 _MANY = 8
 """Pictures from which on a browser need not draw those that are out of sight."""
@@ -85,7 +90,7 @@ class Page:
         Raises:
             OutputError: the folder cannot be made or written, or holds a page.
         """
-        self._path = folder / "index.html"
+        self._path = folder / _NAME
         if self._path.exists() and not overwrite:
             raise OutputError(f"{self._path}: exists already; choose another folder or add --overwrite")
         try:
@@ -253,7 +258,16 @@ def write(folder: Path, entries: Sequence[Entry], *, settings: Mapping[str, Any]
     with Page(folder, settings, expected=len(entries), **options) as page:
         for entry in entries:
             page.add(entry)
-    return folder / "index.html"
+    return folder / _NAME
+
+
+def is_page(folder: Path) -> bool:
+    """Whether a folder holds a page of ours, and not somebody's home page."""
+    try:
+        with (folder / _NAME).open("rb") as file:
+            return _OURS in file.read(1024)
+    except OSError:
+        return False
 
 
 def _coded(text: str) -> Markup:

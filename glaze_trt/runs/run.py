@@ -257,7 +257,7 @@ class _Course:
             self._page.add(entry or Entry(levels(job.input), levels(job.output), None, None, made))
 
     def _open_page(self, place: Path, told: dict[str, Any], expected: int) -> Page:
-        from glaze_trt.report.html_report import Page
+        from glaze_trt.report.html_report import Page, is_page
 
         assert self._stages is not None
         cloaker = self._stages.cloaker
@@ -267,7 +267,7 @@ class _Course:
             models=[net.model for net in (*cloaker.encoders, cloaker.perceptual)],
             note=self._tally.note,
             expected=expected,
-            overwrite=self._settings.overwrite or self._order.resume,
+            overwrite=self._settings.overwrite or (self._order.resume and is_page(place)),
         )
 
 

@@ -150,8 +150,11 @@ def test_a_page_that_is_there_is_kept(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("mine")
     with pytest.raises(OutputError, match=r"index\.html: exists already; .* --overwrite"):
         html_report.Page(tmp_path, {})
+    assert not html_report.is_page(tmp_path)
     html_report.write(tmp_path, [entry()], settings={}, overwrite=True)
     assert "art.png" in text(tmp_path / "index.html")
+    assert html_report.is_page(tmp_path)
+    assert not html_report.is_page(tmp_path / "none")
 
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:

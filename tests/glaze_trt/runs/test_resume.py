@@ -126,6 +126,15 @@ def test_what_somebody_else_wrote_there_is_kept(art: Path, done: Path) -> None:
     assert (done / "d.png").read_text() == "mine"
 
 
+def test_somebody_elses_page_is_kept(art: Path, done: Path, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("mine")
+    result = resume(art, done, "--report", tmp_path / "site")
+    assert result.exit_code == 1
+    assert "index.html: exists already" in result.stderr
+    assert (tmp_path / "site" / "index.html").read_text() == "mine"
+
+
 def test_another_run_does_not_go_on(art: Path, done: Path, tmp_path: Path) -> None:
     before = (done / "manifest.jsonl").read_bytes()
     for given, reason in (
