@@ -38,12 +38,13 @@ class Recipe:
     epochs: int
     batch: int
     rate: float
+    crop: int = 128
 
 
 RECIPES = {
-    Kind.encoder: Recipe(steps=1200, pool=8, epochs=3, batch=4, rate=2e-3),
+    Kind.encoder: Recipe(steps=2000, pool=8, epochs=3, batch=4, rate=2e-3),
     Kind.decoder: Recipe(steps=100, pool=16, epochs=3, batch=8, rate=1e-3),
-    Kind.perceptual: Recipe(steps=400, pool=16, epochs=3, batch=8, rate=2e-3),
+    Kind.perceptual: Recipe(steps=400, pool=8, epochs=3, batch=4, rate=2e-3, crop=256),
 }
 
 
@@ -73,6 +74,7 @@ def distill(
     checkpoints: Annotated[Path, typer.Option(help="Where the checkpoint is kept.")] = Path("checkpoints"),
     report_every: Annotated[int, typer.Option(help="Steps between progress lines and checkpoints.")] = 100,
     steps: Annotated[int | None, typer.Option(help="Steps of the whole run.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Of learning, at its highest.")] = None,
     minutes: Annotated[float, typer.Option(help="Stop this call after so long; --resume goes on.")] = math.inf,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint.")] = False,
     start: Annotated[
@@ -83,7 +85,7 @@ def distill(
         Path | None,
         typer.Option(help="A tiny_encoder.onnx to cloak against for a perceptual student: faster than TAESD."),
     ] = None,
-    crop: Annotated[int, typer.Option(help="Side of the training crops in pixels.")] = 128,
+    crop: Annotated[int | None, typer.Option(help="Side of the training crops in pixels.")] = None,
     view: Annotated[int, typer.Option(help="Side of the held-out pictures at the end, in pixels.")] = 384,
     held_out: Annotated[
         list[str], typer.Option(help="Beginning of the name of a picture to hold out; may be repeated.")
@@ -99,8 +101,8 @@ def distill(
         pool=recipe.pool,
         epochs=recipe.epochs,
         batch=recipe.batch,
-        crop=crop,
-        rate=recipe.rate,
+        crop=crop or recipe.crop,
+        rate=rate or recipe.rate,
         seed=seed,
         bf16=supports_bf16(),
     )

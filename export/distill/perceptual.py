@@ -1,7 +1,7 @@
 """The perceptual student's task: report the distances that LPIPS-squeeze reports.
 
 Distances are compared, not features, so the student may have its own channels. They are compared as
-logarithms, in total and in every cell of a coarse grid at every stride, which makes one pair of pictures many
+logarithms, in total and in every cell of a coarse grid for every feature, which makes one pair of pictures many
 lessons. Some pictures are perturbed so that the two networks disagree, or cloaked within a budget that the
 student keeps.
 """
@@ -19,9 +19,13 @@ from export.distill.pictures import to_levels
 from export.distill.students import TinyPerceptual
 from export.distill.teachers import LpipsSqueeze
 
-_THEIRS = ((0,), (1,), (2,), (3, 4, 5, 6))
-"""The teacher's features by stride."""
-_OURS = ((0,), (1,), (2,), (3, 4, 5))
+_THEIRS = ((0,), (1,), (2,), (3,), (4,), (5, 6))
+"""The teacher's features, in groups for each of which one of the student's stands.
+
+In groups by stride a student learns to let one feature speak for the deeper ones, which on cloaks of larger pictures say
+twice as much.
+"""
+_OURS = ((0,), (1,), (2,), (3,), (4,), (5,))
 """The student's."""
 
 _GRID = 8
@@ -43,7 +47,7 @@ class PerceptualTask:
         self.student: nn.Module = TinyPerceptual(teacher)
 
     def lesson(self, image: Tensor, generator: Generator) -> tuple[Tensor, ...]:
-        """Pictures, what became of them, and the teacher's distances on a grid at each stride of the student.
+        """Pictures, what became of them, and the teacher's distances on a grid for each feature of the student.
 
         A quarter is disputed, a quarter cloaked, the rest damaged in everyday ways.
         """
