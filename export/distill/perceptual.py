@@ -22,8 +22,8 @@ from export.distill.teachers import LpipsSqueeze
 _THEIRS = ((0,), (1,), (2,), (3,), (4,), (5, 6))
 """The teacher's features, in groups for each of which one of the student's stands.
 
-In groups by stride a student learns to let one feature speak for the deeper ones, which on cloaks of larger pictures say
-twice as much.
+In groups by stride a student learns to let one feature speak for the deeper ones, which say twice as much on cloaks of
+larger pictures.
 """
 _OURS = ((0,), (1,), (2,), (3,), (4,), (5,))
 """The student's."""
