@@ -50,7 +50,7 @@ class Port:
 
 ENCODER = Port("encoder", "image", ("latent",), 3, 8, 8, "sd1")
 DECODER = Port("decoder", "latent", ("image",), 4, 1, 1, "sd1", example=8)
-PERCEPTUAL = Port("perceptual", "image", tuple(f"feature_{k}" for k in range(6)), 3, 1, 16, None)
+PERCEPTUAL = Port("perceptual", "image", tuple(f"feature_{k}" for k in range(6)), 3, 1, 17, None)
 
 
 def trace(module: nn.Module, port: Port) -> ir.Model:
