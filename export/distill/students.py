@@ -121,8 +121,8 @@ class TinyPerceptual(nn.Module):
     positive weight per channel, so that the distance is sum_k mean_hw sum_c (f_k(a) - f_k(b))^2.
 
     SqueezeNet's last two modules hold more than half of its weights: one small module stands for both, and it alone is
-    taught. Convolutions and pooling lie on the teacher's grid, without borders: on one that is a pixel off, the loop finds
-    changes that fall between what is sampled, and LPIPS-squeeze sees 0.1 where the student says 0.05.
+    taught. Convolutions and pooling lie on the teacher's grid, without borders: on one that is a pixel off, the loop
+    finds changes that fall between what is sampled, and LPIPS-squeeze sees 0.1 where the student says 0.05.
     """
 
     def __init__(self, teacher: LpipsSqueeze | None = None) -> None:

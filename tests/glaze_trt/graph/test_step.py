@@ -154,8 +154,8 @@ def test_a_good_scale_gives_the_step_of_fp32_and_a_small_one_does_not(scaled, co
         moves.append(run.read("momentum").ravel().astype(float))
     wanted = exact.read("momentum").ravel().astype(float)
     good, small = (float(m @ wanted / max(np.linalg.norm(m), 1e-30) / np.linalg.norm(wanted)) for m in moves)
-    assert good > 0.999
-    assert small < 0.99  # 0 where all of it vanished
+    assert good > 0.99  # fp16 turns the sign of a few ReLUs
+    assert small < 0.9  # 0 where all of it vanished
 
 
 def small(name: str, shape: tuple[int, ...] = (1, 3, 16, 16)) -> ir.Model:
