@@ -192,7 +192,8 @@ def test_a_budget_is_that_of_the_part_that_may_change() -> None:
     before, after = (np.ascontiguousarray(each[y : y + h, x : x + w]) for each in (picture, result.rgb))
     scores = ssimulacra2(before, after), ssimulacra2(picture, result.rgb)
     assert min(scores) == pytest.approx(report.ssimulacra2, abs=1e-6)
-    assert 70 <= report.ssimulacra2 < 75
+    assert report.ssimulacra2 >= 70
+    assert report.ssimulacra2 < 75 or report.lpips > 0.04  # one of the limits is used up
     assert Lpips(cloaker.perceptual, before)(after) == pytest.approx(report.lpips, rel=1e-3)
     assert report.lpips <= 0.05
     assert report.progress > 0.01
@@ -217,9 +218,9 @@ def test_fawkes_keeps_its_dssim_in_the_face(tmp_path: Path) -> None:
     ("used", "wanted"),
     [
         (np.s_[20:40, 10:30], (5, 15, 30, 30)),
-        (np.s_[0:1, 0:1], (0, 0, 16, 16)),
-        (np.s_[47:48, 63:64], (48, 32, 16, 16)),
-        (np.s_[20:21, 30:31], (22, 12, 16, 16)),
+        (np.s_[0:1, 0:1], (0, 0, 17, 17)),
+        (np.s_[47:48, 63:64], (47, 31, 17, 17)),
+        (np.s_[20:21, 30:31], (22, 12, 17, 17)),
         (np.s_[:, 3:40], (0, 0, 45, 48)),
         (np.s_[:, :], None),
     ],

@@ -284,7 +284,7 @@ def test_the_papers_weight_is_for_latents_before_the_factor_of_their_space(face:
             model = replace(encoder.model, manifest=replace(encoder.model.manifest, latent_space=space))
             cloaker = Cloaker("tiny", objective=objective)
             cloaker.encoders = (Network(model, "onnxruntime"),)
-            _, step = cloaker.graphs((1, 3, 16, 16), scaled=False)
+            _, step = cloaker.graphs((1, 3, 24, 24), scaled=False)
             squares[unscaled, space] = _feature_gradient(step)
     assert squares[True, None] == squares[False, "sd1"] == squares[False, "sdxl"]
     assert squares[True, "sd1"] / squares[False, "sd1"] == pytest.approx(1 / 0.18215**2, rel=1e-3)
