@@ -63,7 +63,7 @@ def export_model(
             raise UsageError(f"--onnx needs --input-range, one of {', '.join(INPUT_RANGES)}: what the network expects")
         if name in EXPORTABLE or name == "tiny" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise UsageError(f"{name!r} cannot name a model of your own: choose another of letters, digits, - and _")
-        _require("engine")
+        _require("torch")
         from export import onnx_file
 
         return (onnx_file.wrap(name, Path(onnx).expanduser(), input_range, folder, progress),)
@@ -74,6 +74,7 @@ def export_model(
     given = [weights] if isinstance(weights, str | Path) else list(weights or ())
     if len(given) > 1 and not name.startswith("lpips-"):
         raise UsageError(f"{name} takes one --weights; only LPIPS may come in two files")
+    _require("torch", "safetensors", "onnxscript")
     progress("reading the weights")
     from export import keep
 
@@ -81,7 +82,6 @@ def export_model(
 
 
 def _load(name: str, weights: Sequence[str | Path]) -> Sequence[Network]:
-    _require("torch", "safetensors", "onnxscript")
     if name.startswith("lpips-"):
         _require("lpips", "torchvision")
         from export import lpips

@@ -145,7 +145,8 @@ def check_writable(path: Path, picture: Picture | None = None, *, overwrite: boo
     """
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
-        raise OutputError(f"{path}: cannot write '{path.suffix}' files; choose one of {', '.join(FORMATS)}")
+        missing = "; HEIF needs pip install 'glaze-trt[heif]'" if path.suffix.lower() in (".heic", ".heif") else ""
+        raise OutputError(f"{path}: cannot write '{path.suffix}' files; choose one of {', '.join(FORMATS)}{missing}")
     if picture is not None:
         _check_holds(path, kind, picture)
     try:

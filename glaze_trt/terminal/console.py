@@ -105,7 +105,7 @@ def cloaked(made: Mapping[str, Any]) -> None:
         f"  {made['size'][0]} x {made['size'][1]}, {made['steps']} steps{_toward(made)} in {seconds['total']:.1f} s; "
         f"{made['engine']} {made['precision']} on {made['device']}"
     )
-    linf = None if budget.get("linf") is None else budget["linf"] * 255
+    linf = None if budget.get("linf") is None or budget["linf"] >= 1 else int(budget["linf"] * 255 + 1e-3)
     lpips = _limit(" <= ", budget.get("lpips"), ".3g")
     tell(f"  progress     {made['progress']:.3f}    as the model {made['model']} sees it")
     shares(made)

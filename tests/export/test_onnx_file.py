@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -194,3 +196,17 @@ def test_unfit_files_give_one_line(make: Callable[[Path], Path], message: str, t
         export_model("my-net", onnx=path, input_range="0,1", home=tmp_path / "home")
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "home").rglob("*.*"))
+
+
+@pytest.mark.parametrize("given", [{"onnx": "net.onnx", "input_range": "unit"}, {}])
+def test_without_the_extra_it_says_what_to_install(given: dict[str, str]) -> None:
+    name = "own" if given else "sd-vae"
+    code = (
+        "import sys\nsys.modules['torch'] = None\nfrom export import export_model\n"
+        f"from glaze_trt.errors import ModelError\ntry:\n    export_model({name!r}, **{given!r})\n"
+        "except ModelError as error:\n    print(error)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "exporting needs torch, which is not installed: pip install 'glaze-trt[export]'" in ended.stdout, (
+        ended.stderr
+    )
