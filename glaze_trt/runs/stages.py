@@ -298,6 +298,4 @@ def _outside(shot: Shot, fitted: fit.Fitted) -> list[str]:
 def _unmoved(fitted: fit.Fitted) -> list[str]:
     if fitted.measures.linf > 0:
         return []
-    return [
-        "the picture is unchanged: no cloak was found inside the budget; try more --steps, or a budget that allows more"
-    ]
+    return ["the picture is unchanged: no cloak was found inside the budget; try more --steps or a larger budget"]
