@@ -23,7 +23,7 @@ from glaze_trt.large import octaves, pooled, tiles
 from glaze_trt.large.tiles import Tiling
 from glaze_trt.loop.aim import Aim
 from glaze_trt.loop.descent import Run
-from glaze_trt.loop.length import Costs, longest
+from glaze_trt.loop.length import Costs, longest, room
 from glaze_trt.loop.subject import Array, Engines, OnStep, Subject
 from glaze_trt.measure import ssimulacra, window
 from glaze_trt.measure.ssim import ssim
@@ -50,6 +50,9 @@ _LONGEST = 1.25
 
 _TRIES = 4
 """Of strengths."""
+
+_WEAKER = (0.5, 0.25, 0.125)
+"""Strengths of the tiles' part that are tried where those will not do: the cost of the base does not shrink with it."""
 
 _SIDE_ON_GPU = 1024
 _ON_GPU = frozenset(backend.name for backend in BACKENDS if backend.needs_gpu)
@@ -194,6 +197,10 @@ class Large:
         scale, costs = longest(measure, budget, 1.0, tries=_TRIES, limit=_LONGEST)
         if scale > 0:
             return scale, costs
+        for scale in _WEAKER:
+            costs = measure(scale)
+            if room(costs, budget) >= 1.0:
+                return scale, costs
         found = self._base
 
         def without_tiles(scale: float) -> Costs:
