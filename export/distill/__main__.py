@@ -44,7 +44,7 @@ class Recipe:
 RECIPES = {
     Kind.encoder: Recipe(steps=2000, pool=8, epochs=3, batch=4, rate=2e-3),
     Kind.decoder: Recipe(steps=100, pool=16, epochs=3, batch=8, rate=1e-3),
-    Kind.perceptual: Recipe(steps=400, pool=8, epochs=3, batch=4, rate=2e-3, crop=256),
+    Kind.perceptual: Recipe(steps=100, pool=8, epochs=3, batch=4, rate=2e-3, crop=256),
 }
 
 

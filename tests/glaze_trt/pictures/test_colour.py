@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 from bench import formats_profiles as profiles
 from bench import formats_samples as samples
 from glaze_trt.pictures import icc, picture
-from glaze_trt.pictures.colour import Curves, Inks, Tables, space_of
+from glaze_trt.pictures.colour import Curves, Inks, Space, Tables, space_of
 
 RNG = np.random.default_rng(3)
 WIDE = {"Display P3": profiles.DISPLAY_P3, "Adobe RGB": profiles.ADOBE_RGB, "ProPhoto": profiles.PROPHOTO}
@@ -44,13 +44,8 @@ def test_grey_profiles_are_what_little_cms_makes_of_them(profile: bytes) -> None
     assert np.abs(space.levels(values).astype(int) - wanted).max() <= 1
 
 
-@pytest.mark.parametrize("bits", [8, 16])
-@pytest.mark.parametrize("name", WIDE)
-def test_a_change_goes_back_within_the_largest_that_was_asked_for(name: str, bits: int) -> None:
-    top = 2**bits - 1
-    values = RNG.integers(0, top + 1, (40, 40, 3)).astype(np.uint8 if bits == 8 else np.uint16)
-    space = space_of(WIDE[name], values)
-    assert space is not None
+def changed_below(space: Space, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """sRGB levels before a change of up to 12 from row 20 on, as asked for, and as they came back."""
     before = space.levels(values)
     after = np.clip(before + RNG.integers(-12, 13, before.shape), 0, 255).astype(np.uint8)
     after[:20] = before[:20]
@@ -58,6 +53,17 @@ def test_a_change_goes_back_within_the_largest_that_was_asked_for(name: str, bit
     np.testing.assert_array_equal(moved[:20], values[:20])
     seen = space.levels(moved).astype(int)
     assert np.abs(seen - before).max() <= 12
+    return before, after, seen
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("name", WIDE)
+def test_a_change_goes_back_within_the_largest_that_was_asked_for(name: str, bits: int) -> None:
+    top = 2**bits - 1
+    values = RNG.integers(0, top + 1, (40, 40, 3)).astype(np.uint8 if bits == 8 else np.uint16)
+    space = space_of(WIDE[name], values)
+    assert space is not None
+    before, after, seen = changed_below(space, values)
     shown = ((before[20:] > 12) & (before[20:] < 243)).all(axis=2)  # by sRGB at all
     error = np.abs(seen - after)[20:][shown]
     assert error.mean() < (0.8 if bits == 8 else 0.05)
@@ -90,13 +96,7 @@ def test_inks_follow_a_change_and_stay_where_there_is_none(profile: bytes | None
     values = RNG.integers(0, 180, (40, 40, 4)).astype(np.uint8)
     space = space_of(profile, values)
     assert isinstance(space, Inks if profile is None else Tables)
-    before = space.levels(values)
-    after = np.clip(before + RNG.integers(-12, 13, before.shape), 0, 255).astype(np.uint8)
-    after[:20] = before[:20]
-    moved = space.moved(values, before, after)
-    np.testing.assert_array_equal(moved[:20], values[:20])
-    seen = space.levels(moved).astype(int)
-    assert np.abs(seen - before).max() <= 12
+    before, after, seen = changed_below(space, values)
     asked, got = (after.astype(float) - before)[20:].ravel(), (seen - before)[20:].ravel()
     assert np.corrcoef(asked, got)[0, 1] > 0.95
 
